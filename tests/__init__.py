@@ -1,0 +1,1 @@
+"""The test suite. `python3 tests/run.py` sets up and runs all of it."""
