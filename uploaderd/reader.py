@@ -1,0 +1,329 @@
+"""Byte ranges of a recording, read in windows while they are sent, checksummed in the same pass.
+
+The file is opened once per attempt, below the source's root, component by component, following no
+symbolic link; what is read is compared with what was queued before and after. Windows that the
+page cache holds are read on the event loop (`RWF_NOWAIT`: the kernel refuses rather than blocks,
+preadv2(2)); all others on threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Self, TypeVar
+
+from uploaderd import checksum
+from uploaderd.errors import Fault, FileChanged, FileFault, FileVanished, SourceMissing
+from uploaderd.model import Checksum, FailureClass, FileIdentity
+
+Window = bytes | bytearray
+T = TypeVar("T")
+
+WINDOW: Final = 256 * 1024
+"""Bytes read at once: small enough to be hashed on the loop (some 25 microseconds), large enough
+that the loop's own work per window does not show."""
+
+FINGERPRINT_REACH: Final = 16 * 1024
+"""Bytes of head and of tail that the fingerprint covers."""
+
+_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: opening a FIFO that took the file's place must not wait for its writer.
+_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+_threads: Final = ThreadPoolExecutor(8, thread_name_prefix="reader")
+"""Disk reads wait here; they are their own pool so that a hung disk starves nothing else."""
+
+
+def open_beneath(root: bytes, path: bytes) -> int:
+    """Open the regular file at `path` below `root` for reading; a descriptor. Blocks.
+
+    Raises:
+        SourceMissing: the root itself cannot be opened: nothing below it is taken for deleted.
+        FileVanished: nothing is there, or something other than a regular file.
+        FileFault: it may not be read (EACCES), with the reason.
+    """
+    parts = path.split(b"/")
+    if any(part in (b"", b".", b"..") for part in parts):
+        raise FileFault(f"{os.fsdecode(path)!r} is not a path below its source", code="EINVAL")
+    try:
+        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SourceMissing(
+            f"the source {os.fsdecode(root)!r} is not there: {error.strerror}",
+            code=errno.errorcode.get(error.errno or 0, ""),
+            hint="mount or create it; the daemon goes on by itself",
+        ) from error
+    try:
+        try:
+            for part in parts[:-1]:
+                below = os.open(part, _FOLDER_FLAGS, dir_fd=folder)
+                os.close(folder)
+                folder = below
+            fd = os.open(parts[-1], _FILE_FLAGS, dir_fd=folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise _fault_of(error, root, path) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FileVanished(f"{_shown(root, path)} is not a regular file any more", code="ENOTREG")
+    return fd
+
+
+def identity_of(status: os.stat_result, fingerprint: bytes = b"") -> FileIdentity:
+    return FileIdentity(
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        inode=status.st_ino,
+        device=status.st_dev,
+        fingerprint=fingerprint,
+    )
+
+
+def fingerprint(fd: int, size: int) -> bytes:
+    """16 bytes over size, head and tail of an open file. Blocks.
+
+    A hint for telling renamed or restored files from new ones, never a proof of content.
+    """
+    digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=16)
+    digest.update(os.pread(fd, FINGERPRINT_REACH, 0))
+    if size > FINGERPRINT_REACH:
+        digest.update(os.pread(fd, FINGERPRINT_REACH, max(FINGERPRINT_REACH, size - FINGERPRINT_REACH)))
+    return digest.digest()
+
+
+class OpenRecording:
+    """A recording's file, open for one attempt. Close it; closing waits for reads under way."""
+
+    def __init__(self, fd: int, root: bytes, path: bytes, identity: FileIdentity) -> None:
+        self._fd = fd
+        self._root = root
+        self._path = path
+        self._reads: set[asyncio.Future[Any]] = set()
+        self._nowait = hasattr(os, "RWF_NOWAIT")
+        self.identity = identity
+        """As it was when it was opened, fingerprint included."""
+
+    @classmethod
+    async def open(cls, root: bytes, path: bytes) -> OpenRecording:
+        """Open and look at the file.
+
+        Raises:
+            FileVanished, FileFault: as `open_beneath`.
+        """
+
+        def opened() -> OpenRecording:
+            fd = open_beneath(root, path)
+            try:
+                status = os.fstat(fd)
+                identity = identity_of(status, fingerprint(fd, status.st_size))
+            except OSError as error:
+                os.close(fd)
+                raise _fault_of(error, root, path) from error
+            return cls(fd, root, path, identity)
+
+        return await asyncio.get_running_loop().run_in_executor(_threads, opened)
+
+    @property
+    def size(self) -> int:
+        return self.identity.size
+
+    def fileno(self) -> int:
+        """The descriptor, for looking at it (leases, fstat); reading goes through `body`."""
+        return self._fd
+
+    def body(
+        self,
+        offset: int,
+        size: int,
+        *,
+        md5: bool = False,
+        pace: Callable[[int], Awaitable[None]] | None = None,
+    ) -> Body:
+        """The range [offset, offset + size). `pace` is awaited with each window's size first."""
+        return Body(self, offset, size, md5=md5, pace=pace)
+
+    async def look_again(self) -> bool:
+        """Whether the file is still at its path; its content must be what was opened.
+
+        Returns False if it was unlinked or moved while it was open: what was read is whole.
+
+        Raises:
+            FileChanged: the content changed, or another file took the path.
+        """
+
+        def looked() -> bool:
+            now = os.fstat(self._fd)
+            if (now.st_size, now.st_mtime_ns) != (self.identity.size, self.identity.mtime_ns):
+                raise FileChanged(
+                    f"{_shown(self._root, self._path)} changed while it was being sent",
+                    code="changed",
+                )
+            try:
+                there = os.stat(os.path.join(self._root, self._path), follow_symlinks=False)
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                raise _fault_of(error, self._root, self._path) from error
+            if (there.st_ino, there.st_dev) != (now.st_ino, now.st_dev):
+                raise FileChanged(
+                    f"{_shown(self._root, self._path)} was replaced while it was being sent",
+                    code="replaced",
+                )
+            return True
+
+        return await self.on_thread(looked)
+
+    async def on_thread(self, work: Callable[[], T]) -> T:
+        """Run blocking work on this file; `close` waits for it."""
+        future = asyncio.get_running_loop().run_in_executor(_threads, work)
+        self._reads.add(future)
+        future.add_done_callback(self._reads.discard)
+        return await asyncio.shield(future)
+
+    async def read(self, offset: int, size: int, running: checksum.Running) -> Window:
+        """One window, hashed into `running`.
+
+        Raises:
+            FileChanged: the file is shorter than it was.
+            Fault: the disk refused (class transient: disks and network mounts come back).
+        """
+        if self._nowait:
+            window = bytearray(size)
+            try:
+                if os.preadv(self._fd, [window], offset, os.RWF_NOWAIT) == size:
+                    running.update(window)
+                    return window
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise _fault_of(error, self._root, self._path) from error
+                self._nowait = False
+
+        def blocking() -> bytes:
+            try:
+                data = os.pread(self._fd, size, offset)
+                while len(data) < size and (more := os.pread(self._fd, size - len(data), offset + len(data))):
+                    data += more
+            except OSError as error:
+                raise _fault_of(error, self._root, self._path) from error
+            if len(data) < size:
+                raise FileChanged(
+                    f"{_shown(self._root, self._path)} became shorter while it was being sent",
+                    code="truncated",
+                )
+            running.update(data)
+            return data
+
+        return await self.on_thread(blocking)
+
+    async def close(self) -> None:
+        """Close the file, once no thread reads from it any more. Idempotent."""
+        while self._reads:
+            await asyncio.wait(self._reads)
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await asyncio.shield(self.close())
+
+
+class Body:
+    """A byte range of an open recording; satisfies `provider.Body`."""
+
+    def __init__(
+        self,
+        recording: OpenRecording,
+        offset: int,
+        size: int,
+        *,
+        md5: bool,
+        pace: Callable[[int], Awaitable[None]] | None,
+    ) -> None:
+        self._recording = recording
+        self._offset = offset
+        self._size = size
+        self._md5 = md5
+        self._pace = pace
+        self._checksum: Checksum | None = None
+
+    @property
+    def offset(self) -> int:
+        return self._offset
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def checksum(self) -> Checksum:
+        """Of the whole range, once it was read to its end.
+
+        Raises:
+            RuntimeError: asked before that.
+        """
+        if self._checksum is None:
+            raise RuntimeError("the range was not read to its end")
+        return self._checksum
+
+    async def __aiter__(self) -> AsyncIterator[Window]:
+        async for window in self._windows(self._pace):
+            yield window
+
+    async def digest(self) -> Checksum:
+        async for _ in self._windows(None):
+            pass
+        return self.checksum
+
+    async def _windows(self, pace: Callable[[int], Awaitable[None]] | None) -> AsyncIterator[Window]:
+        self._checksum = None
+        running = checksum.Running(md5=self._md5)
+        position, end = self._offset, self._offset + self._size
+        while position < end:
+            size = min(WINDOW, end - position)
+            if pace is not None:
+                await pace(size)
+            window = await self._recording.read(position, size, running)
+            position += size
+            if position >= end:
+                # Known before the last window leaves: a trailer may want it.
+                self._checksum = running.value()
+            yield window
+        if self._size == 0:
+            self._checksum = running.value()
+
+
+def _shown(root: bytes, path: bytes) -> str:
+    return os.path.join(root, path).decode("utf-8", "backslashreplace")
+
+
+def _fault_of(error: OSError, root: bytes, path: bytes) -> Fault:
+    where = _shown(root, path)
+    name = errno.errorcode.get(error.errno or 0, "EIO")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        return FileVanished(f"{where} is not there any more", code=name)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return FileFault(
+            f"{where} may not be read: {error.strerror}",
+            code=name,
+            hint="let the daemon's user read it (group, ACL, or CAP_DAC_READ_SEARCH)",
+        )
+    return Fault(
+        f"reading {where} failed: {error.strerror}",
+        failure=FailureClass.TRANSIENT,
+        code=name,
+        hint="check the disk or mount that holds the recordings",
+    )

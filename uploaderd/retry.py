@@ -1,0 +1,52 @@
+"""When to try again: pure decisions, no clock, no sleep.
+
+Full jitter, `random(0, min(cap, base * 2**n))`, as measured best for contended retries on the AWS
+Architecture Blog ("Exponential Backoff And Jitter", 2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """`base` and `cap` in seconds."""
+
+    base: float = 1.0
+    cap: float = 300.0
+
+    def delay(
+        self,
+        failures: int,
+        random: Callable[[], float],
+        retry_after: float | None = None,
+    ) -> float:
+        """Seconds to wait after the `failures`-th failure in a row (counted from 1).
+
+        `random` draws from [0, 1). A provider's own `Retry-After` is a lower bound, and is obeyed
+        beyond the cap too; the jitter is added so that a herd does not return in one instant.
+        """
+        if failures < 1:
+            raise ValueError("a delay follows at least one failure")
+        # 2**64 exceeds every cap: the exponent stays small however long an outage lasts.
+        ceiling = min(self.cap, self.base * 2.0 ** min(failures - 1, 64))
+        jittered = random() * ceiling
+        if retry_after is None:
+            return jittered
+        return retry_after + min(jittered, self.base)
+
+
+UPLOADS: Final = Backoff(base=1.0, cap=300.0)
+"""Between attempts of one upload."""
+
+PARTS: Final = Backoff(base=0.25, cap=8.0)
+"""Between tries of one part inside an attempt."""
+
+PART_TRIES: Final = 4
+"""Tries of one part before the attempt ends; the upload's own backoff takes over then."""
+
+PROBES: Final = Backoff(base=2.0, cap=60.0)
+"""Between probes of a provider that is down or paused: at most a minute after it is mended."""
