@@ -1,0 +1,1 @@
+"""One suite for every provider, at every server that we can start: what `provider.Provider` promises."""
