@@ -106,6 +106,14 @@ class LedgerError(UploaderdError):
         self.hint = hint
 
 
+class LedgerFull(LedgerError):
+    """Nothing can be written just now (disk full, locked by another): worth trying again."""
+
+
+class LedgerBroken(LedgerError):
+    """The storage under the ledger failed: the process must end, and recover at its next start."""
+
+
 class LedgerHeld(LedgerError):
     """Another daemon holds the ledger."""
 

@@ -1,0 +1,77 @@
+"""How providers and sources fare, as the daemon sees it."""
+
+from __future__ import annotations
+
+from uploaderd.errors import Fault
+from uploaderd.ledger.chain import Event
+from uploaderd.ledger.writer import Transaction
+from uploaderd.model import FailureClass, Milliseconds, ProviderState, SourceState
+
+
+def provider_troubled(tx: Transaction, provider_id: int, fault: Fault, next_probe_at: Milliseconds) -> None:
+    """The provider is down (`retrying`) or needs a person (`paused`); an event when that is new."""
+    state = ProviderState.PAUSED if fault.failure is FailureClass.PROVIDER else ProviderState.RETRYING
+    name, before, message = tx.conn.execute(
+        "SELECT name, state, problem_message FROM providers WHERE id = ?", (provider_id,)
+    ).fetchone()
+    tx.conn.execute(
+        "UPDATE providers SET state = ?, problem_class = ?, problem_message = ?, problem_hint = ?,"
+        " problem_since = coalesce(problem_since, ?), probes = probes + 1, next_probe_at = ? WHERE id = ?",
+        (state, fault.failure, fault.message, fault.hint, tx.now, next_probe_at, provider_id),
+    )
+    if before != state or message != fault.message:
+        detail = {
+            "class": str(fault.failure),
+            "code": fault.code,
+            "message": fault.message,
+            "hint": fault.hint,
+        }
+        tx.event(Event(f"provider-{state}", provider=name, detail=detail))
+
+
+def provider_well(tx: Transaction, provider_id: int) -> bool:
+    """The provider works (again); its waiting uploads are due at once. True if that is news."""
+    row = tx.conn.execute(
+        "UPDATE providers SET state = 'ok', problem_class = NULL, problem_message = NULL,"
+        " problem_hint = NULL, problem_since = NULL, probes = 0, next_probe_at = NULL"
+        " WHERE id = ? AND state IN ('retrying', 'paused') RETURNING name",
+        (provider_id,),
+    ).fetchone()
+    if row is None:
+        return False
+    tx.conn.execute(
+        "UPDATE uploads SET next_attempt_at = ? WHERE provider_id = ? AND state = 'retrying'"
+        " AND next_attempt_at > ?",
+        (tx.now, provider_id, tx.now),
+    )
+    tx.event(Event("provider-ok", provider=row[0]))
+    return True
+
+
+def provider_set(tx: Transaction, provider_id: int, state: ProviderState) -> None:
+    """As the configuration has it at start: disabled, or (again) in use."""
+    tx.conn.execute(
+        "UPDATE providers SET state = ?, probes = 0, next_probe_at = NULL, problem_class = NULL,"
+        " problem_message = NULL, problem_hint = NULL, problem_since = NULL"
+        " WHERE id = ? AND state <> 'retired'",
+        (state, provider_id),
+    )
+
+
+def source_seen(tx: Transaction, source_id: int, state: SourceState, device: int | None) -> None:
+    """The source's root is there, or missing; an event when that is new."""
+    name, before = tx.conn.execute("SELECT name, state FROM sources WHERE id = ?", (source_id,)).fetchone()
+    if before == state and state is SourceState.MISSING:
+        return
+    tx.conn.execute(
+        "UPDATE sources SET state = ?, device = coalesce(?, device),"
+        " missing_since = CASE WHEN ? = 'missing' THEN ? END WHERE id = ?",
+        (state, device, state, tx.now, source_id),
+    )
+    if before != state:
+        tx.event(Event(f"source-{state}", source=name))
+
+
+def swept(tx: Transaction, source_id: int) -> None:
+    """A full scan came to its end."""
+    tx.conn.execute("UPDATE sources SET last_sweep_at = ? WHERE id = ?", (tx.now, source_id))

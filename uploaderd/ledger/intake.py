@@ -1,0 +1,286 @@
+"""Into the queue: sources and providers as configured, and recordings as they are found.
+
+Every function runs inside the writer's transaction and moves exactly the rows it names, or raises.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from uploaderd.errors import LedgerError, StaleTransition
+from uploaderd.ledger.chain import Event
+from uploaderd.ledger.writer import Transaction
+from uploaderd.model import FileIdentity, FinishedBy, FoundBy, Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class NewUpload:
+    """One upload of a recording to be: its frozen key, and whether the recording requires it."""
+
+    provider_id: int
+    key: str
+    required: bool
+    replaces: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecording:
+    """A finished file, ready for the queue.
+
+    `skipped` or `held` give the reason for which it has no uploads. `needed` of the required
+    uploads make it safe. `replaces_id` is the recording whose path it takes.
+    """
+
+    source_id: int
+    path: bytes
+    identity: FileIdentity
+    found_by: FoundBy
+    finished_by: FinishedBy
+    finished_at: Milliseconds
+    uploads: tuple[NewUpload, ...]
+    needed: int
+    skipped: str | None = None
+    held: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger has at a path, or at an inode."""
+
+    id: int
+    source_id: int
+    path: bytes
+    identity: FileIdentity
+    crc64nvme: int | None
+    state: str
+
+
+def register_source(tx: Transaction, name: str, path: bytes) -> int:
+    """The source's row, made or brought up to date."""
+    row = tx.conn.execute(
+        "INSERT INTO sources (name, path) VALUES (?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET path = excluded.path RETURNING id",
+        (name, path),
+    ).fetchone()
+    return int(row[0])
+
+
+def register_provider(tx: Transaction, name: str, type_: str, target: str) -> int:
+    """The provider's row, made on first use.
+
+    Raises:
+        LedgerError: the name stood for something else before.
+    """
+    row = tx.conn.execute("SELECT id, target FROM providers WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        row = tx.conn.execute(
+            "INSERT INTO providers (name, type, target) VALUES (?, ?, ?) RETURNING id, target",
+            (name, type_, target),
+        ).fetchone()
+        tx.event(Event("provider-added", provider=name, detail={"target": target}))
+    if row[1] != target:
+        raise LedgerError(
+            f"[providers.{name}] now points at {target}, but this ledger knows it as {row[1]}",
+            "what the ledger calls safe there would not be: give the new destination a name of its own",
+        )
+    return int(row[0])
+
+
+def enqueue(tx: Transaction, found: Sequence[NewRecording]) -> list[int | None]:
+    """Put recordings into the queue, each with its uploads; their ids, in order.
+
+    None for one whose path the ledger already knows with the same size, mtime and inode: found
+    twice, queued once. Another content at a known path must have been moved aside first (`replace`).
+    """
+    return [_enqueue(tx, one) for one in found]
+
+
+def _enqueue(tx: Transaction, one: NewRecording) -> int | None:
+    known = at_path(tx.conn, one.source_id, one.path)
+    if known is not None:
+        if known.identity.same_stat(one.identity):
+            return None
+        replace(tx, known.id)
+    identity = one.identity
+    row = tx.conn.execute(
+        "INSERT INTO recordings (source_id, path, size, mtime_ns, inode, device, fingerprint, found_at,"
+        " finished_at, found_by, finished_by, needed, required, skipped, held)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        (
+            one.source_id,
+            one.path,
+            identity.size,
+            identity.mtime_ns,
+            _signed(identity.inode),
+            _signed(identity.device),
+            identity.fingerprint,
+            tx.now,
+            one.finished_at,
+            one.found_by,
+            one.finished_by,
+            one.needed,
+            sum(upload.required for upload in one.uploads),
+            one.skipped,
+            one.held,
+        ),
+    ).fetchone()
+    recording_id = int(row[0])
+    tx.conn.executemany(
+        "INSERT INTO uploads (recording_id, provider_id, required, key, token, replaces)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (
+                recording_id,
+                upload.provider_id,
+                upload.required,
+                upload.key,
+                secrets.token_bytes(16),
+                upload.replaces,
+            )
+            for upload in one.uploads
+        ],
+    )
+    if one.held or one.skipped:
+        tx.event(
+            Event(
+                "held" if one.held else "skipped",
+                recording_id=recording_id,
+                detail={"reason": one.held or one.skipped},
+            )
+        )
+    if known is not None:
+        tx.conn.execute(
+            "UPDATE recordings SET superseded_by = ? WHERE id = ? AND state IN ('waiting', 'failed', 'held')",
+            (recording_id, known.id),
+        )
+        tx.event(Event("new-version", recording_id=recording_id, detail={"replaces": known.id}))
+    return recording_id
+
+
+def replace(tx: Transaction, recording_id: int) -> None:
+    """Another content took the recording's path: free the path, and drop what was not sent yet.
+
+    Sessions of dropped uploads become leftovers, to be aborted.
+    """
+    _one(
+        tx.conn.execute(
+            "UPDATE recordings SET past = id, local = 'replaced' WHERE id = ? AND past = 0", (recording_id,)
+        ),
+        "replace",
+        recording_id,
+    )
+    drop_unsent(tx, recording_id)
+
+
+def drop_unsent(tx: Transaction, recording_id: int) -> None:
+    """Take the recording's queued uploads out of the queue; their sessions become leftovers.
+
+    Uploads that are being worked on are left to their worker, which finds out by itself.
+    """
+    where = "recording_id = ? AND state IN ('queued', 'retrying', 'failed')"
+    tx.conn.execute(
+        "INSERT INTO leftovers (provider_id, key, token, session, part_size, since, next_try_at)"
+        f" SELECT provider_id, key, token, session, part_size, ?, ? FROM uploads"
+        f" WHERE {where} AND session IS NOT NULL",
+        (tx.now, tx.now, recording_id),
+    )
+    tx.conn.execute(
+        f"DELETE FROM parts WHERE upload_id IN (SELECT id FROM uploads WHERE {where})", (recording_id,)
+    )
+    tx.conn.execute(
+        "UPDATE uploads SET state = 'failed', session = NULL, error_class = 'recording',"
+        " error_code = 'superseded', error_message = 'another content took its path before it was sent',"
+        f" error_hint = '' WHERE {where}",
+        (recording_id,),
+    )
+
+
+def touched(tx: Transaction, recording_id: int, identity: FileIdentity) -> None:
+    """The same content under a new inode or mtime (remount, restore, touch): nothing is sent."""
+    _one(
+        tx.conn.execute(
+            "UPDATE recordings SET mtime_ns = ?, inode = ?, device = ? WHERE id = ? AND size = ?",
+            (
+                identity.mtime_ns,
+                _signed(identity.inode),
+                _signed(identity.device),
+                recording_id,
+                identity.size,
+            ),
+        ),
+        "touched",
+        recording_id,
+    )
+    tx.event(Event("touched", recording_id=recording_id))
+
+
+def renamed(tx: Transaction, recording_id: int, path: bytes, shown: tuple[str, str]) -> None:
+    """Follow a recording to its new path inside its source; `shown` are both as text."""
+    _one(
+        tx.conn.execute("UPDATE recordings SET path = ? WHERE id = ? AND past = 0", (path, recording_id)),
+        "renamed",
+        recording_id,
+    )
+    tx.event(Event("renamed", recording_id=recording_id, detail={"from": shown[0], "to": shown[1]}))
+
+
+_KNOWN = "id, source_id, path, size, mtime_ns, inode, device, fingerprint, crc64nvme, state"
+
+
+def at_path(conn: sqlite3.Connection, source_id: int, path: bytes) -> Known | None:
+    """What is there now, as far as the ledger knows."""
+    row = conn.execute(
+        f"SELECT {_KNOWN} FROM recordings WHERE source_id = ? AND path = ? AND past = 0", (source_id, path)
+    ).fetchone()
+    return _known(row) if row is not None else None
+
+
+def at_inode(conn: sqlite3.Connection, source_id: int, inode: int) -> list[Known]:
+    """Present recordings of the source with this inode: hard links, or what was renamed."""
+    rows = conn.execute(
+        f"SELECT {_KNOWN} FROM recordings WHERE inode = ? AND past = 0 AND source_id = ?",
+        (_signed(inode), source_id),
+    )
+    return [_known(row) for row in rows]
+
+
+def present(conn: sqlite3.Connection, source_id: int) -> Iterable[tuple[bytes, int, int, int]]:
+    """Path, size, mtime_ns and inode of all that is there, in the order of the paths' bytes.
+
+    A cursor, not a list: a sweep walks beside it in the same order, in constant memory.
+    """
+    for path, size, mtime_ns, inode in conn.execute(
+        "SELECT path, size, mtime_ns, inode FROM recordings WHERE source_id = ? AND past = 0 ORDER BY path",
+        (source_id,),
+    ):
+        yield bytes(path), size, mtime_ns, _unsigned(inode)
+
+
+def _known(row: tuple[Any, ...]) -> Known:
+    id_, source_id, path, size, mtime_ns, inode, device, fingerprint, crc64nvme, state = row
+    return Known(
+        id_,
+        source_id,
+        path,
+        FileIdentity(size, mtime_ns, _unsigned(inode), _unsigned(device), fingerprint),
+        int.from_bytes(crc64nvme, "big") if isinstance(crc64nvme, bytes) else None,
+        state,
+    )
+
+
+def _one(cursor: sqlite3.Cursor, what: str, row: int) -> None:
+    if cursor.rowcount != 1:
+        raise StaleTransition(f"{what}: row {row} was not as expected")
+
+
+def _signed(value: int) -> int:
+    """Inode and device numbers are unsigned 64-bit; SQLite's integers are signed."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _unsigned(value: int) -> int:
+    return value + (1 << 64) if value < 0 else value

@@ -1,0 +1,434 @@
+"""An upload's way through the queue: claimed, sent part by part, completed, verified, or not yet.
+
+Each function is one guarded transition: it moves exactly one row that is in the state it expects,
+appends the history row in the same transaction, or raises `StaleTransition` and changes nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Any, Final
+
+from uploaderd.errors import Fault, FileChanged, StaleTransition
+from uploaderd.ledger.chain import Attempt, Event
+from uploaderd.ledger.writer import Transaction
+from uploaderd.model import (
+    Checksum,
+    FileIdentity,
+    Milliseconds,
+    ObjectInfo,
+    Part,
+    Proof,
+    Session,
+    Token,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An upload that is a worker's to carry out, with all that it has to know.
+
+    `completing`: the object may already be visible (the reply was lost, or the daemon died).
+    `content`: the checksum that an earlier pass over the same file found. `parts`: receipts so far.
+    """
+
+    upload_id: int
+    recording_id: int
+    provider_id: int
+    source: str
+    root: bytes
+    path: bytes
+    identity: FileIdentity
+    content: Checksum | None
+    key: str
+    token: Token
+    replaces: str | None
+    handle: str | None
+    part_size: int | None
+    intent: bool
+    completing: bool
+    attempt: int
+    failures: int
+    found_at: Milliseconds
+    finished_at: Milliseconds
+    parts: tuple[Part, ...]
+
+
+_SENDING: Final = "('uploading')"
+_WORKING: Final = "('uploading', 'completing')"
+
+_NEXT: Final = (
+    # What waited out its backoff first: it is older than anything new.
+    (
+        "SELECT id FROM uploads WHERE provider_id = :provider AND state = 'retrying'"
+        " AND next_attempt_at <= :now ORDER BY next_attempt_at LIMIT 1"
+    ),
+    "SELECT id FROM uploads WHERE provider_id = :provider AND state = 'queued' ORDER BY id LIMIT 1",
+)
+
+
+def claim(tx: Transaction, provider_id: int) -> Claim | None:
+    """The provider's next upload, now `uploading`; None if nothing is due."""
+    for query in _NEXT:
+        row = tx.conn.execute(
+            "UPDATE uploads SET state = 'uploading', attempt_at = :now, attempts = attempts + 1,"
+            " bytes_before = bytes_sent, resumed_from = 0, next_attempt_at = NULL"
+            f" WHERE id = ({query}) RETURNING id, recording_id, key, token, replaces, session, part_size,"
+            " intent_at, completing_at, attempts, failures",
+            {"provider": provider_id, "now": tx.now},
+        ).fetchone()
+        if row is not None:
+            return _claim(tx.conn, provider_id, row)
+    return None
+
+
+def _claim(conn: sqlite3.Connection, provider_id: int, row: tuple[Any, ...]) -> Claim:
+    upload_id, recording_id, key, token, replaces, session, part_size, intent, completing, attempt, fails = (
+        row
+    )
+    (
+        source,
+        root,
+        path,
+        size,
+        mtime_ns,
+        inode,
+        device,
+        fingerprint,
+        crc32c,
+        crc64nvme,
+        found_at,
+        finished_at,
+    ) = conn.execute(
+        "SELECT s.name, s.path, r.path, size, mtime_ns, inode, r.device, fingerprint, crc32c, crc64nvme,"
+        " found_at, finished_at FROM recordings r JOIN sources s ON s.id = r.source_id WHERE r.id = ?",
+        (recording_id,),
+    ).fetchone()
+    return Claim(
+        upload_id=upload_id,
+        recording_id=recording_id,
+        provider_id=provider_id,
+        source=source,
+        root=bytes(root),
+        path=bytes(path),
+        identity=FileIdentity(
+            size, mtime_ns, inode & 0xFFFFFFFFFFFFFFFF, device & 0xFFFFFFFFFFFFFFFF, bytes(fingerprint)
+        ),
+        content=Checksum(size, crc32c, int.from_bytes(crc64nvme, "big")) if crc64nvme is not None else None,
+        key=key,
+        token=Token(token.hex()),
+        replaces=replaces,
+        handle=session,
+        part_size=part_size,
+        intent=intent is not None,
+        completing=completing is not None,
+        attempt=attempt,
+        failures=fails,
+        found_at=Milliseconds(found_at),
+        finished_at=Milliseconds(finished_at),
+        parts=tuple(_parts(conn, upload_id)) if session is not None else (),
+    )
+
+
+def _parts(conn: sqlite3.Connection, upload_id: int) -> list[Part]:
+    return [
+        Part(
+            number,
+            offset,
+            Checksum(size, crc32c, int.from_bytes(crc64nvme, "big"), md5),
+            etag,
+            checked,
+        )
+        for number, offset, size, crc32c, crc64nvme, md5, etag, checked in conn.execute(
+            "SELECT number, offset, size, crc32c, crc64nvme, md5, etag, checked FROM parts"
+            " WHERE upload_id = ? ORDER BY offset",
+            (upload_id,),
+        )
+    ]
+
+
+def next_due(conn: sqlite3.Connection, provider_id: int) -> Milliseconds | None:
+    """When the provider's next upload is due: 0 for now, None if none waits."""
+    if conn.execute(
+        "SELECT 1 FROM uploads WHERE provider_id = ? AND state = 'queued' LIMIT 1", (provider_id,)
+    ).fetchone():
+        return Milliseconds(0)
+    row = conn.execute(
+        "SELECT min(next_attempt_at) FROM uploads WHERE provider_id = ? AND state = 'retrying'",
+        (provider_id,),
+    ).fetchone()
+    return Milliseconds(row[0]) if row[0] is not None else None
+
+
+def intend(tx: Transaction, upload_id: int) -> None:
+    """Before the provider is first asked to open anything: key and token are on record."""
+    _move(tx, upload_id, _SENDING, "intent_at = coalesce(intent_at, :now)")
+
+
+def rekey(tx: Transaction, upload_id: int, key: str, replaces: str | None) -> None:
+    """A conflict, resolved before anything was sent: another key, or the object to be replaced."""
+    _move(tx, upload_id, _SENDING, "key = :key, replaces = :replaces", key=key, replaces=replaces)
+    tx.event(
+        Event(
+            "conflict",
+            recording_id=_recording(tx.conn, upload_id),
+            detail={"key": key, "replaces": replaces},
+        )
+    )
+
+
+def opened(tx: Transaction, upload_id: int, session: Session) -> None:
+    """The provider gave a session."""
+    _move(
+        tx,
+        upload_id,
+        _SENDING,
+        "session = :session, part_size = :part_size",
+        session=session.handle,
+        part_size=session.part_size,
+    )
+
+
+def session_lost(tx: Transaction, upload_id: int) -> None:
+    """The session is gone at the provider: the next one starts from the first byte, same token."""
+    tx.conn.execute("DELETE FROM parts WHERE upload_id = ?", (upload_id,))
+    _move(
+        tx,
+        upload_id,
+        _WORKING,
+        "state = 'uploading', session = NULL, part_size = NULL, completing_at = NULL",
+    )
+
+
+def resumed(tx: Transaction, upload_id: int, held: int) -> None:
+    """The provider holds `held` bytes of the session."""
+    _move(tx, upload_id, _SENDING, "resumed_from = :held", held=held)
+
+
+def charge(tx: Transaction, upload_id: int, size: int) -> None:
+    """Count bytes before they are sent; a negative size gives back what was not sent after all."""
+    _move(tx, upload_id, _WORKING, "bytes_sent = bytes_sent + :size", size=size)
+
+
+def part_done(tx: Transaction, upload_id: int, part: Part) -> None:
+    """The provider took a part."""
+    tx.conn.execute(
+        "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            upload_id,
+            part.number,
+            part.offset,
+            part.size,
+            part.checksum.crc32c,
+            part.checksum.crc64nvme.to_bytes(8, "big"),
+            part.checksum.md5,
+            part.etag,
+            part.checked,
+        ),
+    )
+
+
+def content_known(tx: Transaction, recording_id: int, content: Checksum) -> None:
+    """The checksum of the whole content, as one pass over the file found it.
+
+    Raises:
+        FileChanged: another pass over the same recording found another content.
+    """
+    crc64nvme = content.crc64nvme.to_bytes(8, "big")
+    cursor = tx.conn.execute(
+        "UPDATE recordings SET crc32c = ?, crc64nvme = ? WHERE id = ? AND size = ?"
+        " AND (crc64nvme IS NULL OR (crc32c = ? AND crc64nvme = ?))",
+        (content.crc32c, crc64nvme, recording_id, content.size, content.crc32c, crc64nvme),
+    )
+    if cursor.rowcount != 1:
+        raise FileChanged(
+            "the content differs from what another upload of the same recording read", code="content"
+        )
+
+
+def completing(tx: Transaction, upload_id: int, charged: int = 0) -> None:
+    """Committed before the call that makes the object visible; `charged` bytes go with it."""
+    _move(
+        tx,
+        upload_id,
+        _SENDING,
+        "state = 'completing', completing_at = :now, bytes_sent = bytes_sent + :size",
+        size=charged,
+    )
+
+
+def verified(tx: Transaction, upload_id: int, found: ObjectInfo, proof: Proof) -> bool:
+    """The provider's evidence is in: the copy is there, whole. True if that made the recording safe."""
+    _record(tx, upload_id, "verified")
+    _move(
+        tx,
+        upload_id,
+        _WORKING,
+        "state = 'verified', verified_at = :now, attempt_at = NULL, session = NULL, failures = 0,"
+        " etag = :etag, version_id = :version, proof_kind = :kind, proof_value = :value,"
+        " error_class = NULL, error_code = NULL, error_message = NULL, error_hint = NULL",
+        etag=found.etag,
+        version=found.version_id,
+        kind=proof.kind,
+        value=proof.value,
+    )
+    tx.conn.execute("DELETE FROM parts WHERE upload_id = ?", (upload_id,))
+    row = tx.conn.execute(
+        "UPDATE providers SET last_verified_at = ? WHERE id = (SELECT provider_id FROM uploads WHERE id = ?)"
+        " RETURNING id",
+        (tx.now, upload_id),
+    ).fetchone()
+    assert row is not None
+    safe = tx.conn.execute(
+        "SELECT state = 'safe' AND safe_at = ? FROM recordings WHERE id ="
+        " (SELECT recording_id FROM uploads WHERE id = ?)",
+        (tx.now, upload_id),
+    ).fetchone()
+    return bool(safe[0])
+
+
+def retry_later(
+    tx: Transaction, upload_id: int, fault: Fault, next_attempt_at: Milliseconds, *, progress: bool
+) -> None:
+    """A transient fault: wait until then. Progress made since the last failure starts the count anew."""
+    _record(tx, upload_id, "retrying", fault)
+    _move(
+        tx,
+        upload_id,
+        _WORKING,
+        "state = 'retrying', attempt_at = NULL, next_attempt_at = :next,"
+        " failures = CASE WHEN :progress THEN 1 ELSE failures + 1 END," + _ERROR,
+        next=next_attempt_at,
+        progress=progress,
+        **_error(fault),
+    )
+
+
+def requeue(tx: Transaction, upload_id: int, fault: Fault) -> None:
+    """The provider is in trouble, not this upload: back into the queue, which its gate holds shut."""
+    _record(tx, upload_id, "retrying", fault)
+    _move(
+        tx,
+        upload_id,
+        _WORKING,
+        "state = 'queued', attempt_at = NULL," + _ERROR,
+        **_error(fault),
+    )
+
+
+def failed(tx: Transaction, upload_id: int, fault: Fault) -> None:
+    """Needs a person. A session that is left becomes a leftover."""
+    _record(tx, upload_id, "failed", fault)
+    tx.conn.execute(
+        "INSERT INTO leftovers (provider_id, key, token, session, part_size, since, next_try_at)"
+        " SELECT provider_id, key, token, session, part_size, ?, ? FROM uploads"
+        " WHERE id = ? AND session IS NOT NULL",
+        (tx.now, tx.now, upload_id),
+    )
+    tx.conn.execute("DELETE FROM parts WHERE upload_id = ?", (upload_id,))
+    _move(
+        tx,
+        upload_id,
+        _WORKING,
+        "state = 'failed', attempt_at = NULL, session = NULL, part_size = NULL," + _ERROR,
+        **_error(fault),
+    )
+
+
+def lost(tx: Transaction, upload_id: int, fault: Fault) -> None:
+    """The file is gone and this upload had not finished: the upload fails, the recording is lost."""
+    failed(tx, upload_id, fault)
+    recording_id = _recording(tx.conn, upload_id)
+    fresh = tx.conn.execute(
+        "UPDATE recordings SET lost_at = ?, local = 'removed', past = id"
+        " WHERE id = ? AND lost_at IS NULL AND superseded_by IS NULL AND past = 0",
+        (tx.now, recording_id),
+    ).rowcount
+    if fresh:
+        tx.event(Event("lost", recording_id=recording_id, detail={"reason": fault.message}))
+
+
+def stopped(tx: Transaction, upload_id: int) -> None:
+    """A clean stop in mid-attempt: the session is kept for the next start."""
+    _record(tx, upload_id, "stopped")
+    _move(tx, upload_id, _WORKING, "state = 'queued', attempt_at = NULL")
+
+
+def unlinked(tx: Transaction, recording_id: int) -> None:
+    """Somebody unlinked the file while we held it open and read it whole."""
+    tx.conn.execute(
+        "UPDATE recordings SET local = 'removed', past = id WHERE id = ? AND past = 0", (recording_id,)
+    )
+    tx.event(Event("unlinked", recording_id=recording_id))
+
+
+def recover(tx: Transaction) -> int:
+    """At start: what was being worked on goes back into the queue, and says so; how many."""
+    interrupted = [
+        row[0] for row in tx.conn.execute("SELECT id FROM uploads WHERE state IN ('uploading', 'completing')")
+    ]
+    for upload_id in interrupted:
+        _record(tx, upload_id, "interrupted")
+        _move(tx, upload_id, _WORKING, "state = 'queued', attempt_at = NULL")
+    return len(interrupted)
+
+
+_ERROR: Final = " error_class = :class, error_code = :code, error_message = :message, error_hint = :hint"
+
+
+def _error(fault: Fault) -> dict[str, object]:
+    return {
+        "class": fault.failure,
+        "code": fault.code or None,
+        "message": fault.message,
+        "hint": fault.hint or None,
+    }
+
+
+def _move(tx: Transaction, upload_id: int, states: str, change: str, **values: object) -> None:
+    """Change one upload that is in one of `states`; `change` is ours, never a caller's text."""
+    cursor = tx.conn.execute(
+        f"UPDATE uploads SET {change} WHERE id = :id AND state IN {states}",
+        {"id": upload_id, "now": tx.now, **values},
+    )
+    if cursor.rowcount != 1:
+        row = tx.conn.execute("SELECT state FROM uploads WHERE id = ?", (upload_id,)).fetchone()
+        raise StaleTransition(
+            f"upload {upload_id} is {row[0] if row else 'gone'}, expected {states} ({change})"
+        )
+
+
+def _recording(conn: sqlite3.Connection, upload_id: int) -> int:
+    return int(conn.execute("SELECT recording_id FROM uploads WHERE id = ?", (upload_id,)).fetchone()[0])
+
+
+def _record(tx: Transaction, upload_id: int, outcome: str, fault: Fault | None = None) -> None:
+    """Append the attempt that ends now, from what the row says of it."""
+    row = tx.conn.execute(
+        "SELECT u.recording_id, p.name, u.attempts, u.attempt_at, u.bytes_sent - u.bytes_before,"
+        " u.resumed_from FROM uploads u JOIN providers p ON p.id = u.provider_id"
+        " WHERE u.id = ? AND u.attempt_at IS NOT NULL",
+        (upload_id,),
+    ).fetchone()
+    if row is None:
+        raise StaleTransition(f"upload {upload_id} has no attempt to end ({outcome})")
+    recording_id, provider, number, started_at, bytes_sent, resumed_from = row
+    tx.history.attempt(
+        Attempt(
+            recording_id=recording_id,
+            upload_id=upload_id,
+            provider=provider,
+            number=number,
+            started_at=started_at,
+            ended_at=tx.now,
+            outcome=outcome,
+            failure=fault.failure if fault else None,
+            code=(fault.code or None) if fault else None,
+            http_status=fault.http_status if fault else None,
+            request_id=fault.request_id if fault else None,
+            bytes_sent=bytes_sent,
+            resumed_from=resumed_from,
+            message=fault.message if fault else None,
+        )
+    )

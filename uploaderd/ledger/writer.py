@@ -1,0 +1,190 @@
+"""The one writer: a thread that owns the only writing connection, and commits in groups.
+
+Whatever waits when the thread looks becomes one transaction (BEGIN IMMEDIATE), with a savepoint a
+request, so that one refused request spoils no other. A caller hears of success only after COMMIT,
+which with `synchronous = FULL` is after the fsync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from uploaderd.errors import LedgerBroken, LedgerError, LedgerFull
+from uploaderd.ledger.chain import Event, History
+from uploaderd.model import Milliseconds
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+GROUP: Final = 256
+"""Requests in one transaction at most: bounds how long the first of them waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """What a request works with: the open transaction, its time, and the history to append to."""
+
+    conn: sqlite3.Connection
+    history: History
+    now: Milliseconds
+
+    def event(self, row: Event) -> None:
+        self.history.event(self.now, row)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    work: Callable[[Transaction], object]
+    reply: Future[Any]
+
+
+class Writer:
+    """Runs requests, in the order they came, on its own thread.
+
+    `connect` opens the connection, on the thread that will use it; `clock` gives milliseconds.
+    """
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], clock: Callable[[], Milliseconds]) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._requests: SimpleQueue[_Request | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._turns = 0
+
+    @property
+    def turns(self) -> int:
+        """Requests answered so far: a watchdog sees from it that the thread moves."""
+        return self._turns
+
+    async def start(self) -> None:
+        """Open the ledger.
+
+        Raises:
+            LedgerError: it cannot be used, with the reason.
+        """
+        opened: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(opened,), name="ledger", daemon=True)
+        self._thread.start()
+        await asyncio.wrap_future(opened)
+
+    async def run(
+        self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `work(transaction, ...)` and return its result once it is durable.
+
+        A caller that is cancelled does not undo what it asked for: the request is carried out.
+
+        Raises:
+            LedgerFull: the disk is full; nothing was written, later requests may succeed.
+            LedgerBroken: the ledger's storage failed; the daemon must stop and recover.
+        """
+        reply: Future[T] = Future()
+        self._requests.put(_Request(lambda tx: work(tx, *args, **kwargs), reply))
+        return await asyncio.shield(asyncio.wrap_future(reply))
+
+    async def stop(self) -> None:
+        """Answer what waits, close the connection, end the thread. Idempotent."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._requests.put(None)
+            await asyncio.to_thread(thread.join)
+
+    def _run(self, opened: Future[None]) -> None:
+        try:
+            conn = self._connect()
+        except BaseException as error:  # noqa: BLE001 -- handed to the caller of start
+            opened.set_exception(error)
+            return
+        history = History(conn)
+        opened.set_result(None)
+        try:
+            while (group := self._next_group()) is not None:
+                self._commit(conn, history, group)
+                self._turns += len(group)
+        finally:
+            conn.close()
+
+    def _next_group(self) -> list[_Request] | None:
+        """What waits, at least one; None when asked to stop and nothing waits before that."""
+        first = self._requests.get()
+        if first is None:
+            return None
+        group = [first]
+        while len(group) < GROUP:
+            try:
+                request = self._requests.get_nowait()
+            except Empty:
+                break
+            if request is None:
+                self._requests.put(None)
+                break
+            group.append(request)
+        return group
+
+    def _commit(self, conn: sqlite3.Connection, history: History, group: list[_Request]) -> None:
+        results: list[tuple[_Request, object, Exception | None]] = []
+        try:
+            conn.execute("BEGIN IMMEDIATE")
+            transaction = Transaction(conn, history, self._clock())
+            for request in group:
+                conn.execute("SAVEPOINT request")
+                try:
+                    results.append((request, request.work(transaction), None))
+                except sqlite3.OperationalError:
+                    raise
+                except Exception as error:  # noqa: BLE001 -- the caller's; handed back to it
+                    conn.execute("ROLLBACK TO request")
+                    history.forget()
+                    results.append((request, None, error))
+                conn.execute("RELEASE request")
+            conn.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 -- every caller must hear that nothing was written
+            history.forget()
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+            refused = trouble(error)
+            for request in group:
+                request.reply.set_exception(refused)
+            return
+        for request, result, failure in results:
+            if failure is None:
+                request.reply.set_result(result)
+            else:
+                request.reply.set_exception(failure)
+
+
+def trouble(error: Exception) -> Exception:
+    """What an error of SQLite means for the daemon; https://sqlite.org/rescode.html."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return error
+    name = getattr(error, "sqlite_errorname", "")
+    match code & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return LedgerFull(
+                "the disk that holds the ledger is full", "free some space; the daemon goes on by itself"
+            )
+        case sqlite3.SQLITE_IOERR:
+            # After a failed fsync the kernel may have dropped what it could not write, and a second
+            # one would lie (Rebello et al., USENIX ATC 2020): only a new process knows the truth.
+            return LedgerBroken(f"writing the ledger failed ({name})", "check the disk and its mount")
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return LedgerBroken(
+                f"the ledger is damaged ({name})", "see `uploaderd ledger check` and `ledger rebuild`"
+            )
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN:
+            return LedgerBroken(
+                f"the ledger may not be written ({name})", "check owner, mode and mount of its folder"
+            )
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return LedgerFull(
+                "another program holds the ledger locked", "end it; the daemon goes on by itself"
+            )
+    return LedgerError(f"the ledger refused ({name}): {error}")
