@@ -53,6 +53,10 @@ class Fault(UploaderdError):
         self.recognised = recognised
 
 
+class Stopped(UploaderdError):
+    """The daemon is ending: the attempt stops where it is, its session is kept."""
+
+
 class SessionGone(Fault):
     """The provider no longer knows the session: a new one starts under the same token."""
 

@@ -191,6 +191,12 @@ class ObjectInfo:
     crc32c: int | None = None
     crc64nvme: int | None = None
     md5: bytes | None = None
+    generation: str | None = None
+
+    @property
+    def revision(self) -> str | None:
+        """What `ObjectSpec.replaces` takes: the generation where there is one (GCS), else the ETag."""
+        return self.generation if self.generation is not None else self.etag
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,3 +238,34 @@ class HeldPart:
     etag: str
     crc32c: int | None = None
     crc64nvme: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An upload that is a worker's to carry out, with all that it has to know.
+
+    `completing`: the object may already be visible (the reply was lost, or the daemon died).
+    `content`: the checksum that an earlier pass over the same file found. `parts`: receipts so far.
+    """
+
+    upload_id: int
+    recording_id: int
+    source: str
+    root: bytes
+    path: bytes
+    identity: FileIdentity
+    content: Checksum | None
+    key: str
+    token: Token
+    replaces: str | None
+    handle: str | None
+    part_size: int | None
+    intent: bool
+    completing: bool
+    attempt: int
+    failures: int
+    found_at: Milliseconds
+    finished_at: Milliseconds
+    parts: tuple[Part, ...]
+    present: bool = True
+    """False once another content took the path."""

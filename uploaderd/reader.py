@@ -256,6 +256,7 @@ class Body:
         self._md5 = md5
         self._pace = pace
         self._checksum: Checksum | None = None
+        self._digest: Checksum | None = None
 
     @property
     def offset(self) -> int:
@@ -284,9 +285,12 @@ class Body:
             yield window
 
     async def digest(self) -> Checksum:
-        async for _ in self._windows(None):
-            pass
-        return self.checksum
+        """Checksum of the range before it is sent: read once, remembered."""
+        if self._digest is None:
+            async for _ in self._windows(None):
+                pass
+            self._digest = self.checksum
+        return self._digest
 
     async def _windows(self, pace: Callable[[int], Awaitable[None]] | None) -> AsyncIterator[Window]:
         self._checksum = None

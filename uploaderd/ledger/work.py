@@ -7,7 +7,6 @@ appends the history row in the same transaction, or raises `StaleTransition` and
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 from typing import Any, Final
 
 from uploaderd.errors import Fault, FileChanged, StaleTransition
@@ -15,6 +14,7 @@ from uploaderd.ledger.chain import Attempt, Event
 from uploaderd.ledger.writer import Transaction
 from uploaderd.model import (
     Checksum,
+    Claim,
     FileIdentity,
     Milliseconds,
     ObjectInfo,
@@ -23,37 +23,6 @@ from uploaderd.model import (
     Session,
     Token,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """An upload that is a worker's to carry out, with all that it has to know.
-
-    `completing`: the object may already be visible (the reply was lost, or the daemon died).
-    `content`: the checksum that an earlier pass over the same file found. `parts`: receipts so far.
-    """
-
-    upload_id: int
-    recording_id: int
-    provider_id: int
-    source: str
-    root: bytes
-    path: bytes
-    identity: FileIdentity
-    content: Checksum | None
-    key: str
-    token: Token
-    replaces: str | None
-    handle: str | None
-    part_size: int | None
-    intent: bool
-    completing: bool
-    attempt: int
-    failures: int
-    found_at: Milliseconds
-    finished_at: Milliseconds
-    parts: tuple[Part, ...]
-
 
 _SENDING: Final = "('uploading')"
 _WORKING: Final = "('uploading', 'completing')"
@@ -79,11 +48,11 @@ def claim(tx: Transaction, provider_id: int) -> Claim | None:
             {"provider": provider_id, "now": tx.now},
         ).fetchone()
         if row is not None:
-            return _claim(tx.conn, provider_id, row)
+            return _claim(tx.conn, row)
     return None
 
 
-def _claim(conn: sqlite3.Connection, provider_id: int, row: tuple[Any, ...]) -> Claim:
+def _claim(conn: sqlite3.Connection, row: tuple[Any, ...]) -> Claim:
     upload_id, recording_id, key, token, replaces, session, part_size, intent, completing, attempt, fails = (
         row
     )
@@ -100,15 +69,15 @@ def _claim(conn: sqlite3.Connection, provider_id: int, row: tuple[Any, ...]) -> 
         crc64nvme,
         found_at,
         finished_at,
+        past,
     ) = conn.execute(
         "SELECT s.name, s.path, r.path, size, mtime_ns, inode, r.device, fingerprint, crc32c, crc64nvme,"
-        " found_at, finished_at FROM recordings r JOIN sources s ON s.id = r.source_id WHERE r.id = ?",
+        " found_at, finished_at, past FROM recordings r JOIN sources s ON s.id = r.source_id WHERE r.id = ?",
         (recording_id,),
     ).fetchone()
     return Claim(
         upload_id=upload_id,
         recording_id=recording_id,
-        provider_id=provider_id,
         source=source,
         root=bytes(root),
         path=bytes(path),
@@ -128,6 +97,7 @@ def _claim(conn: sqlite3.Connection, provider_id: int, row: tuple[Any, ...]) -> 
         found_at=Milliseconds(found_at),
         finished_at=Milliseconds(finished_at),
         parts=tuple(_parts(conn, upload_id)) if session is not None else (),
+        present=past == 0,
     )
 
 
@@ -247,14 +217,30 @@ def content_known(tx: Transaction, recording_id: int, content: Checksum) -> None
         )
 
 
-def completing(tx: Transaction, upload_id: int, charged: int = 0) -> None:
-    """Committed before the call that makes the object visible; `charged` bytes go with it."""
+def completing(tx: Transaction, upload_id: int, content: Checksum, charged: int = 0) -> None:
+    """Committed before the call that makes the object visible; `charged` bytes go with it.
+
+    Raises:
+        FileChanged: another upload of the recording read another content.
+    """
+    content_known(tx, _recording(tx.conn, upload_id), content)
     _move(
         tx,
         upload_id,
-        _SENDING,
+        _WORKING,
         "state = 'completing', completing_at = :now, bytes_sent = bytes_sent + :size",
         size=charged,
+    )
+
+
+def abandon(tx: Transaction, upload_id: int) -> None:
+    """The session will never be used again: it becomes a leftover, to be aborted."""
+    _leave(tx, upload_id)
+    _move(
+        tx,
+        upload_id,
+        _WORKING,
+        "state = 'uploading', session = NULL, part_size = NULL, completing_at = NULL",
     )
 
 
@@ -318,28 +304,44 @@ def requeue(tx: Transaction, upload_id: int, fault: Fault) -> None:
 
 
 def failed(tx: Transaction, upload_id: int, fault: Fault) -> None:
-    """Needs a person. A session that is left becomes a leftover."""
+    """Needs a person (or was superseded). A session that is left becomes a leftover."""
     _record(tx, upload_id, "failed", fault)
-    tx.conn.execute(
-        "INSERT INTO leftovers (provider_id, key, token, session, part_size, since, next_try_at)"
-        " SELECT provider_id, key, token, session, part_size, ?, ? FROM uploads"
-        " WHERE id = ? AND session IS NOT NULL",
-        (tx.now, tx.now, upload_id),
-    )
-    tx.conn.execute("DELETE FROM parts WHERE upload_id = ?", (upload_id,))
+    _leave(tx, upload_id)
     _move(
         tx,
         upload_id,
         _WORKING,
-        "state = 'failed', attempt_at = NULL, session = NULL, part_size = NULL," + _ERROR,
+        "state = 'failed', attempt_at = NULL, session = NULL, part_size = NULL, completing_at = NULL,"
+        + _ERROR,
         **_error(fault),
     )
 
 
-def lost(tx: Transaction, upload_id: int, fault: Fault) -> None:
-    """The file is gone and this upload had not finished: the upload fails, the recording is lost."""
-    failed(tx, upload_id, fault)
+def earlier_version(tx: Transaction, recording_id: int, provider_id: int, token: str) -> bool:
+    """Whether the token is of an upload of an earlier recording at the same path."""
+    return (
+        tx.conn.execute(
+            "SELECT 1 FROM recordings now JOIN recordings before"
+            " ON before.source_id = now.source_id AND before.path = now.path AND before.past <> 0"
+            " JOIN uploads u ON u.recording_id = before.id AND u.provider_id = ?"
+            " WHERE now.id = ? AND u.token = ?",
+            (provider_id, recording_id, bytes.fromhex(token)),
+        ).fetchone()
+        is not None
+    )
+
+
+def gone(tx: Transaction, upload_id: int, fault: Fault, path: bytes) -> bool:
+    """No file is at `path` any more. True if the recording is lost; False if it was only renamed.
+
+    The upload of a lost recording fails; that of a renamed one goes back into the queue.
+    """
     recording_id = _recording(tx.conn, upload_id)
+    (there,) = tx.conn.execute("SELECT path FROM recordings WHERE id = ?", (recording_id,)).fetchone()
+    if bytes(there) != path:
+        requeue(tx, upload_id, fault)
+        return False
+    failed(tx, upload_id, fault)
     fresh = tx.conn.execute(
         "UPDATE recordings SET lost_at = ?, local = 'removed', past = id"
         " WHERE id = ? AND lost_at IS NULL AND superseded_by IS NULL AND past = 0",
@@ -347,6 +349,7 @@ def lost(tx: Transaction, upload_id: int, fault: Fault) -> None:
     ).rowcount
     if fresh:
         tx.event(Event("lost", recording_id=recording_id, detail={"reason": fault.message}))
+    return True
 
 
 def stopped(tx: Transaction, upload_id: int) -> None:
@@ -397,6 +400,16 @@ def _move(tx: Transaction, upload_id: int, states: str, change: str, **values: o
         raise StaleTransition(
             f"upload {upload_id} is {row[0] if row else 'gone'}, expected {states} ({change})"
         )
+
+
+def _leave(tx: Transaction, upload_id: int) -> None:
+    tx.conn.execute(
+        "INSERT INTO leftovers (provider_id, key, token, session, part_size, since, next_try_at)"
+        " SELECT provider_id, key, token, session, part_size, ?, ? FROM uploads"
+        " WHERE id = ? AND session IS NOT NULL",
+        (tx.now, tx.now, upload_id),
+    )
+    tx.conn.execute("DELETE FROM parts WHERE upload_id = ?", (upload_id,))
 
 
 def _recording(conn: sqlite3.Connection, upload_id: int) -> int:

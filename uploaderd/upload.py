@@ -1,0 +1,404 @@
+"""One attempt at an upload: look, resume, send, complete, prove.
+
+The way of the data: the file is opened once and compared with what was queued; the provider is asked
+what is at the key; what is missing is sent; that nobody changed the file meanwhile is made sure of;
+the intention to complete is committed; the object becomes visible; the provider is asked again, and
+only its evidence makes the upload `verified`.
+
+Whatever a crash, a lost reply or another writer left behind is found by looking, never assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from uploaderd import checksum, plan
+from uploaderd.errors import (
+    CannotLook,
+    Corrupted,
+    Fault,
+    FileChanged,
+    FileVanished,
+    KeyTaken,
+    SessionGone,
+)
+from uploaderd.keys import with_suffix
+from uploaderd.model import (
+    Checksum,
+    Claim,
+    FailureClass,
+    ObjectInfo,
+    ObjectSpec,
+    OnConflict,
+    OnNewVersion,
+    Part,
+    Proof,
+    Session,
+    Token,
+)
+from uploaderd.proof import Verdict, Written, judge, judge_blind, whole_object
+from uploaderd.provider import Provider
+from uploaderd.reader import OpenRecording
+from uploaderd.send import Conditions, Flow, Progress, Sender, Watchdog, content_of
+
+COMPLETE_SECONDS: Final = 600.0
+"""Completing thousands of parts takes S3 minutes; the client is kept waiting that long."""
+
+READ_SECONDS: Final = 86_400.0
+"""Reading back is bounded by its progress; this only keeps it from being endless."""
+
+SETTLE_SECONDS: Final = (2.0, 5.0, 10.0, 20.0, 25.0)
+"""A session that is gone without an object may still be assembled: look again for about a minute."""
+
+SESSIONS: Final = 3
+"""Sessions begun in one attempt at most; more than that is a fault of the provider to wait out."""
+
+
+class Book(Protocol):
+    """What an attempt needs of the ledger, for its own upload. Each call returns once it is durable."""
+
+    async def intend(self) -> None: ...
+    async def rekey(self, key: str, replaces: str | None) -> None: ...
+    async def opened(self, session: Session) -> None: ...
+    async def session_lost(self) -> None: ...
+    async def abandon(self) -> None: ...
+    async def resumed(self, held: int) -> None: ...
+    async def charge(self, size: int) -> None: ...
+    async def part_done(self, part: Part) -> None: ...
+    async def completing(self, content: Checksum, charged: int = 0) -> None: ...
+    async def earlier_version(self, token: Token | None) -> bool:
+        """Whether the token is of an earlier recording at the same path."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """The operator's wishes for an upload, from the configuration.
+
+    `rate` is what one part was last seen to move at on this link, in bytes per second.
+    `writer_has` tells whether some process has the file open for writing: True, False, or None where
+    the kernel does not let us know. It may block, and is called on a thread.
+    """
+
+    content_type: str
+    metadata: Mapping[str, str]
+    on_conflict: OnConflict
+    on_new_version: OnNewVersion
+    part_size: int | None
+    rate: float | None
+    writer_has: Callable[[int], bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A verified copy. `unlinked`: the file lost its name while we read it."""
+
+    found: ObjectInfo
+    proof: Proof
+    key: str
+    unlinked: bool = False
+
+
+class Upload:
+    """One attempt. `run` either returns the proof or raises a classified fault."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        provider: Provider,
+        book: Book,
+        wishes: Wishes,
+        conditions: Conditions,
+        progress: Progress,
+    ) -> None:
+        self._claim = claim
+        self._provider = provider
+        self._book = book
+        self._wishes = wishes
+        self._conditions = conditions
+        self._progress = progress
+        self._content = claim.content
+        self._unlinked = False
+        self._blind = False
+        self._spec = ObjectSpec(
+            key=claim.key,
+            size=claim.identity.size,
+            token=claim.token,
+            content_type=wishes.content_type,
+            metadata=wishes.metadata,
+            replaces=claim.replaces,
+        )
+
+    async def run(self) -> Outcome:
+        """Carry the attempt out.
+
+        Raises:
+            Fault: classified; nothing was verified.
+            Stopped: the daemon is ending; the session is kept.
+        """
+        try:
+            file = await OpenRecording.open(self._claim.root, self._claim.path)
+        except FileVanished:
+            if (outcome := await self._without_file()) is not None:
+                return outcome
+            raise
+        async with file:
+            self._compare(file)
+            if (outcome := await self._look_first(file)) is not None:
+                return outcome
+            return await self._write(file)
+
+    # --- before anything is sent ---------------------------------------------------------------
+
+    async def _without_file(self) -> Outcome | None:
+        """The file is gone; but the copy may have been completed just before we died."""
+        if not self._claim.completing or self._content is None:
+            return None
+        judged = await self._judge(await self._stat(), self._content, None)
+        return replace(judged, unlinked=True) if isinstance(judged, Outcome) else None
+
+    def _compare(self, file: OpenRecording) -> None:
+        queued, there = self._claim.identity, file.identity
+        same = (queued.size, queued.mtime_ns) == (there.size, there.mtime_ns)
+        if not same or (queued.fingerprint and queued.fingerprint != there.fingerprint):
+            raise FileChanged(
+                "the file is not the one that was queued; it is looked at again", code="changed"
+            )
+
+    async def _look_first(self, file: OpenRecording) -> Outcome | None:
+        """Ask what is at the key. Settles conflicts; returns an outcome if the copy is there already."""
+        for _ in range(SESSIONS):
+            found = await self._stat()
+            if found is None:
+                return None
+            if found.token == self._claim.token:
+                judged = await self._judge(found, await self._digest(file), None)
+                if isinstance(judged, Outcome):
+                    return judged
+                # Ours, but not this content: an interrupted write without a session. It is written over.
+                self._spec = replace(self._spec, replaces=found.revision)
+                return None
+            if self._spec.replaces is not None and self._spec.replaces == found.revision:
+                return None
+            if self._wishes.on_new_version is OnNewVersion.REPLACE and await self._book.earlier_version(
+                found.token
+            ):
+                await self._rekey(self._spec.key, found.revision)
+                return None
+            if (outcome := await self._resolve(file, found)) is not None:
+                return outcome
+            if self._spec.replaces is not None:
+                return None
+        raise Fault(f"the key {self._spec.key!r} keeps being taken by others", code="contended")
+
+    async def _resolve(self, file: OpenRecording, found: ObjectInfo) -> Outcome | None:
+        """Another object is at our key: adopt it if it is this content, or do as configured."""
+        content = await self._digest(file)
+        if found.size == content.size:
+            told = whole_object(content, found)
+            if told is None:
+                told = await self._read_back(found, content)
+            if isinstance(told, Proof):
+                await self._book.completing(content)
+                return Outcome(found, Proof(f"adopted, {told.kind}", told.value), self._spec.key)
+        match self._wishes.on_conflict:
+            case OnConflict.FAIL:
+                raise Fault(
+                    f"another object is at {self._provider.address(self._spec.key)}",
+                    failure=FailureClass.CONFLICT,
+                    code="key-taken",
+                    hint="remove it, or set on_conflict to suffix or overwrite, then `uploaderd retry`",
+                )
+            case OnConflict.OVERWRITE:
+                await self._rekey(self._spec.key, found.revision)
+            case OnConflict.SUFFIX:
+                key = with_suffix(self._claim.key, content.crc64nvme, self._provider.limits)
+                if key == self._spec.key:
+                    raise Fault(
+                        f"the suffixed key {key!r} is taken by another content as well",
+                        failure=FailureClass.CONFLICT,
+                        code="key-taken",
+                        hint="remove that object, or change `key`, then `uploaderd retry`",
+                    )
+                await self._rekey(key, None)
+        return None
+
+    async def _rekey(self, key: str, replaces: str | None) -> None:
+        await self._book.abandon()
+        await self._book.rekey(key, replaces)
+        self._spec = replace(self._spec, key=key, replaces=replaces)
+        self._claim = replace(self._claim, handle=None, part_size=None, parts=())
+
+    # --- sending and completing ----------------------------------------------------------------
+
+    async def _write(self, file: OpenRecording) -> Outcome:
+        in_parts = self._claim.handle is not None or file.size > self._provider.limits.max_single
+        for _ in range(SESSIONS):
+            try:
+                written = await (self._in_parts(file) if in_parts else self._at_once(file))
+            except KeyTaken as taken:
+                if self._blind:
+                    raise _unproven(taken) from taken
+                # Somebody else's object appeared, or ours did: a lost reply to an earlier try.
+                if (outcome := await self._look_first(file)) is not None:
+                    return outcome
+                continue
+            except Corrupted:
+                # What the provider has is damaged: nothing of it is used again.
+                await self._book.abandon()
+                raise
+            except SessionGone:
+                if (outcome := await self._after_session(file)) is not None:
+                    return outcome
+                continue
+            return await self._prove(file, written)
+        raise Fault("the provider loses every session that is begun", code="sessions-lost")
+
+    async def _at_once(self, file: OpenRecording) -> Written:
+        """A small file, in one request."""
+        flow = Flow(self._conditions, self._progress)
+        body = file.body(0, file.size, md5=self._provider.limits.wants_md5, pace=flow.pace)
+        # Before it is sent: the provider refuses whatever differs from what was looked at here.
+        self._content = await body.digest()
+        await self._unchanged(file)
+        await self._book.completing(self._content, file.size)
+        try:
+            async with flow.watch:
+                return Written(await self._provider.put(self._spec, body))
+        finally:
+            if flow.taken != file.size:
+                await self._book.charge(flow.taken - file.size)
+
+    async def _in_parts(self, file: OpenRecording) -> Written:
+        session, receipts = await self._session(file)
+        held = await self._provider.parts(session) if receipts is not None else ()
+        sender = Sender(self._provider, session, file, self._book, self._conditions, self._progress)
+        if held:
+            kept = await sender.kept(held, receipts or ())
+            await self._book.resumed(sum(part.size for part in kept))
+        parts = await sender.send(held, receipts or ())
+        self._content = content_of(parts)
+        await self._unchanged(file)
+        await self._book.completing(self._content)
+        async with Watchdog(COMPLETE_SECONDS, COMPLETE_SECONDS):
+            return Written(await self._provider.complete(session, parts, self._content), parts)
+
+    async def _session(self, file: OpenRecording) -> tuple[Session, tuple[Part, ...] | None]:
+        """The session to go on with and its receipts, or a new one and None."""
+        claim = self._claim
+        if claim.handle is not None and claim.part_size is not None:
+            return Session(self._spec, claim.part_size, claim.handle), claim.parts
+        size = plan.part_size(
+            file.size,
+            self._provider.limits,
+            configured=self._wishes.part_size,
+            rate=self._wishes.rate,
+        )
+        await self._book.intend()
+        session = await self._provider.open(self._spec, size)
+        await self._book.opened(session)
+        self._claim = replace(claim, handle=session.handle, part_size=size, parts=())
+        return session, None
+
+    async def _after_session(self, file: OpenRecording) -> Outcome | None:
+        """The session is gone: perhaps it completed and we never heard, perhaps it expired."""
+        if self._claim.completing or self._content is not None:
+            for seconds in SETTLE_SECONDS:
+                if (found := await self._stat()) is not None and found.token == self._claim.token:
+                    judged = await self._judge(found, await self._digest(file), None)
+                    if isinstance(judged, Outcome):
+                        return judged
+                    self._spec = replace(self._spec, replaces=found.revision)
+                    break
+                await self._conditions.sleep(seconds)
+        await self._book.session_lost()
+        self._claim = replace(self._claim, handle=None, part_size=None, parts=(), completing=False)
+        return None
+
+    async def _unchanged(self, file: OpenRecording) -> None:
+        """Nothing of a mixture is completed: the file is what it was, and nobody writes to it."""
+        self._unlinked = not await file.look_again()
+        if await file.on_thread(lambda: self._wishes.writer_has(file.fileno())):
+            raise FileChanged("somebody has the file open for writing again", code="writer")
+
+    # --- proving -------------------------------------------------------------------------------
+
+    async def _prove(self, file: OpenRecording, written: Written) -> Outcome:
+        content = await self._digest(file)
+        try:
+            found = await self._provider.stat(self._spec.key)
+        except CannotLook as refused:
+            proof = judge_blind(content, written)
+            if proof is None or written.reply is None:
+                raise _unproven(refused) from refused
+            return Outcome(written.reply, proof, self._spec.key, self._unlinked)
+        judged = await self._judge(found, content, written)
+        if isinstance(judged, Outcome):
+            return replace(judged, unlinked=self._unlinked)
+        if judged is Verdict.FOREIGN:
+            raise Fault("another object took the key right after ours was written", code="overwritten")
+        await self._book.abandon()
+        missing = judged is Verdict.MISSING
+        raise Corrupted(
+            "the provider reported success but has no object"
+            if missing
+            else "the provider reported success but has another content",
+            code="nothing-stored" if missing else "stored-different",
+        )
+
+    async def _judge(
+        self, found: ObjectInfo | None, content: Checksum, written: Written | None
+    ) -> Outcome | Verdict:
+        """Judge the object at the key, reading it back where nothing less proves it."""
+        judged = judge(content, self._claim.token, found, written)
+        if judged is Verdict.UNPROVEN and written is None:
+            # After a crash the receipts are evidence still, if they cover the whole.
+            judged = judge(content, self._claim.token, found, Written(None, self._claim.parts))
+        if judged is Verdict.UNPROVEN and found is not None:
+            told = await self._read_back(found, content)
+            judged = told if told is not None else Verdict.DIFFERENT
+        if isinstance(judged, Proof):
+            assert found is not None
+            if written is None:
+                await self._book.completing(content)
+            return Outcome(found, judged, self._spec.key)
+        return judged
+
+    async def _read_back(self, found: ObjectInfo, content: Checksum) -> Proof | None:
+        """Read the object and compare; None if it is another content."""
+        running = checksum.Running()
+        async with Watchdog(self._conditions.stall_seconds, READ_SECONDS) as watch:
+            async for window in self._provider.read(found.key, found.version_id):
+                running.update(window)
+                watch.touch()
+        if not checksum.same(running.value(), content):
+            return None
+        return Proof("crc64nvme, read back", checksum.b64_crc64nvme(content.crc64nvme))
+
+    async def _stat(self) -> ObjectInfo | None:
+        """What is at the key; None also where looking is refused (conditional writes must do then)."""
+        try:
+            return await self._provider.stat(self._spec.key)
+        except CannotLook:
+            self._blind = True
+            return None
+
+    async def _digest(self, file: OpenRecording) -> Checksum:
+        """Checksum of the whole content: from the pass that sent it, or by reading it now."""
+        if self._content is None or (self._provider.limits.wants_md5 and self._content.md5 is None):
+            body = file.body(0, file.size, md5=self._provider.limits.wants_md5)
+            self._content = await body.digest()
+        return self._content
+
+
+def _unproven(cause: Fault) -> Fault:
+    return Fault(
+        "whether the copy is there cannot be known: looking at it is refused",
+        failure=FailureClass.PROVIDER,
+        code="unproven",
+        hint="allow the credentials to read the object's properties (HEAD)",
+        http_status=cause.http_status,
+        request_id=cause.request_id,
+    )
