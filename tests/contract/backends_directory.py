@@ -30,7 +30,7 @@ class Folder:
         return Found(
             content=path.read_bytes(),
             content_type=attributes.get("user.mime_type", ""),
-            token=ours.pop(TOKEN_METADATA, None),
+            token=attributes.get(f"user.{TOKEN_METADATA}"),
             metadata=ours,
         )
 

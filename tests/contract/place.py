@@ -21,8 +21,8 @@ one that has a list `BACKENDS`:
 
 What the suite expects of a provider beyond the Protocol's words:
 
-- `ObjectInfo.etag` of `stat`, `put` and `complete` is what `ObjectSpec.replaces` takes (GCS: the generation).
-- A later object under the same key has another `etag`, even if its content is the same.
+- `put` and `complete` give the same `etag` and `version_id` as `stat` does after them: `proof` compares.
+- `ObjectInfo.revision` of all three is what `ObjectSpec.replaces` takes.
 - An ordered provider goes by `body.offset`; part numbers grow, and are not consecutive after a resume.
 - `connect` succeeds whatever is wrong with the target: the first call that needs it tells.
 """

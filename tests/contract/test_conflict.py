@@ -69,7 +69,7 @@ async def test_the_named_version_is_replaced(
     provider: Provider, place: Place, record: Record, in_parts: bool
 ) -> None:
     old = await acts.put(provider, acts.spec_of(KEY, 3), await record(b"old"))
-    spec = acts.spec_of(KEY, 5, replaces=old.etag)
+    spec = acts.spec_of(KEY, 5, replaces=old.revision)
     recording = await record(b"newer")
 
     new = await acts.send(provider, spec, recording, place.part_size if in_parts else None)
@@ -87,9 +87,9 @@ async def test_another_version_than_the_named_is_left(
     provider: Provider, place: Place, record: Record, in_parts: bool
 ) -> None:
     first = await acts.put(provider, acts.spec_of(KEY, 3), await record(b"one"))
-    second = acts.spec_of(KEY, 3, replaces=first.etag)
+    second = acts.spec_of(KEY, 3, replaces=first.revision)
     await acts.put(provider, second, await record(b"two"))
-    third = acts.spec_of(KEY, 5, replaces=first.etag)
+    third = acts.spec_of(KEY, 5, replaces=first.revision)
     recording = await record(b"three")
 
     with pytest.raises(KeyTaken):
@@ -107,6 +107,6 @@ async def test_a_version_that_is_gone_is_not_replaced_by_a_new_object(
     old = await acts.put(provider, acts.spec_of("other", 3), await record(b"old"))
 
     with pytest.raises(KeyTaken):
-        await acts.put(provider, acts.spec_of(KEY, 3, replaces=old.etag), await record(b"new"))
+        await acts.put(provider, acts.spec_of(KEY, 3, replaces=old.revision), await record(b"new"))
 
     assert await place.vendor.keys() == {"other"}

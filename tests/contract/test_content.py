@@ -163,7 +163,7 @@ async def test_what_stat_says_is_true(
     assert info is not None
     assert (info.key, info.size, info.token) == (spec.key, spec.size, spec.token)
     assert info.etag
-    assert written.etag == info.etag
+    assert (written.etag, written.version_id) == (info.etag, info.version_id)
     truth = checksum.of(content)
     for told in (info, written):
         assert told.crc32c in (None, truth.crc32c)

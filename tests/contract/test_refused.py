@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -167,7 +167,7 @@ async def test_what_it_says_about_itself_holds_no_secret(provider: Provider, pla
 async def _fault_at(settings: dict[str, Any], step: str, recording: OpenRecording, part_size: int) -> Fault:
     provider = await acts.opened(settings)
     spec = acts.spec_of("cam1/a.mp4", 3)
-    deeds = {
+    deeds: dict[str, Callable[[], Awaitable[object]]] = {
         "probe": provider.probe,
         "put": lambda: acts.put(provider, spec, recording),
         # Not `open` alone: Azure has none, and meets the fault with its first part.
