@@ -1,0 +1,262 @@
+"""Log lines: one format for our own lines and the libraries', on stderr, without secrets.
+
+JSON, one object a line, where stderr is not a terminal; coloured lines for people where it is one
+(without colours under `NO_COLOR`). Whatever is bound with `about` stands in every line that its task
+writes, a library's lines included.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Literal, TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from uploaderd.logs.secrets import MASK, is_secret_name, mask, mask_registered
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+"""The names that `log_level` and `log_levels` take, from the most to the least talkative."""
+
+Form = Literal["auto", "json", "console"]
+
+_DEEPEST = 8
+"""Levels of nesting that a line shows; what lies deeper is shown as its `repr`. Ends cycles too."""
+
+_FIRST = ("timestamp", "level", "event", "logger")
+
+
+def configure(
+    *,
+    level: str = "info",
+    levels: Mapping[str, str] | None = None,
+    form: Form = "auto",
+    stream: TextIO | None = None,
+) -> None:
+    """Send every log line of this process, the libraries' included, to one place in one format.
+
+    Args:
+        level: from which level on uploaderd's own lines are shown.
+        levels: the same for single libraries or modules, by logger name (`{"azure": "debug"}`). A library
+            that is not named shows warnings: at `info`, azure's prints every request.
+        form: `auto` looks at the stream.
+        stream: stderr unless given.
+
+    Raises:
+        ValueError: a level that is not one of `LEVELS`.
+
+    Calling it again replaces what was configured (a reload does).
+    """
+    stream = stream if stream is not None else sys.stderr
+    if form == "auto":
+        form = "console" if stream.isatty() else "json"
+    named = {"uploaderd": level, **(levels or {})}
+    numbers = {name: _number(value) for name, value in named.items()}
+
+    handler = _Handler(stream)
+    handler.setFormatter(_formatter(form, colours=stream.isatty() and not os.environ.get("NO_COLOR")))
+    root = logging.getLogger()
+    for old in [each for each in root.handlers if isinstance(each, _Handler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    for name in _levelled - numbers.keys():
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    for name, number in numbers.items():
+        logging.getLogger(name).setLevel(number)
+    _levelled.clear()
+    _levelled.update(numbers)
+
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_crash
+    threading.excepthook = _log_thread_crash
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_COMMON,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.processors.StackInfoRenderer(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of a module; the name is the module's, `__name__`, so that `log_levels` finds it."""
+    return structlog.stdlib.get_logger(name)
+
+
+@contextmanager
+def about(**facts: object) -> Iterator[None]:
+    """Every line that this task writes inside the block carries these facts.
+
+    For an upload: `with about(recording=..., provider=..., attempt=...)`.
+    """
+    with structlog.contextvars.bound_contextvars(**facts):
+        yield
+
+
+_levelled: set[str] = set()  # the loggers whose level the last `configure` set
+
+_COMMON: tuple[Processor, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+)
+
+
+def _number(level: str) -> int:
+    if level not in LEVELS:
+        raise ValueError(f"{level!r} is not a log level; one of: {', '.join(LEVELS)}")
+    return cast("int", getattr(logging, level.upper()))
+
+
+def _formatter(form: Form, *, colours: bool) -> structlog.stdlib.ProcessorFormatter:
+    # Tracebacks become text before the masking, which sees them so. Never rich's: it prints local variables.
+    stamp: Processor
+    render: list[Processor]
+    if form == "console":
+        stamp = structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False)
+        for_people = structlog.dev.ConsoleRenderer(
+            colors=colours, exception_formatter=structlog.dev.plain_traceback, pad_event_to=0, sort_keys=False
+        )
+        render = [for_people, _mask_line]
+    else:
+        stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+        render = [_render_json]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_COMMON,
+        processors=[
+            stamp,
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            _plain_and_masked,
+            *render,
+        ],
+    )
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes lines, and keeps quiet about the contents of one that it cannot write.
+
+    The standard handler prints message and arguments, unmasked, when formatting fails.
+    """
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        kind, _, _ = sys.exc_info()
+        if kind is None or issubclass(kind, OSError):
+            return  # stderr is gone: there is nobody left to tell
+        line = {
+            "level": "error",
+            "event": "a log line could not be written",
+            "logger": record.name,
+            "error": kind.__name__,
+        }
+        try:
+            self.stream.write(mask_registered(json.dumps(line)) + self.terminator)
+            self.flush()
+        except (OSError, ValueError):
+            return
+
+
+def _log_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    get_logger("uploaderd").critical("crashed: an error that nothing expected", exc_info=(kind, error, trace))
+
+
+def _log_thread_crash(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        get_logger("uploaderd").critical(
+            "a thread crashed: an error that nothing expected",
+            thread=args.thread.name if args.thread else None,
+            exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
+        )
+
+
+def _plain_and_masked(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """The line in JSON's types alone, masked, the fields that people look for first."""
+    plain = cast("dict[str, Any]", _plain(line, 0))
+    return {name: plain.pop(name) for name in _FIRST if name in plain} | plain
+
+
+def _plain(value: object, depth: int) -> object:
+    """The value in JSON's types. Every text in it is masked here, before quoting can hide a secret."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        text = repr(value)
+        finite = text.lstrip("-")[:1].isdigit()  # JSON has no inf and no nan
+        return value if finite and mask_registered(text) == text else mask(text)
+    if depth < _DEEPEST and isinstance(value, Mapping):
+        return {_name(name): _under(name, each, depth) for name, each in value.items()}
+    if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each, depth + 1) for each in value]
+    return _printable(mask(_text(value)))
+
+
+def _under(name: object, value: object, depth: int) -> object:
+    spelled = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+    if isinstance(spelled, str) and is_secret_name(spelled) and value not in (None, "", "SET", True, False):
+        return MASK
+    return _plain(value, depth + 1)
+
+
+def _name(name: object) -> str:
+    plain = _plain(name, _DEEPEST)
+    return plain if isinstance(plain, str) else str(plain)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return bytes(value).decode("utf-8", "surrogateescape")
+    try:
+        return str(value) if isinstance(value, os.PathLike) else repr(value)
+    except Exception as error:  # noqa: BLE001 - a broken repr of a library's object must not lose the line
+        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
+
+
+def _printable(text: str) -> str:
+    """Without what would move a terminal's cursor; bytes of a path that are not UTF-8 as %XX."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in "\n\t" else _spelled(each) for each in text)
+
+
+def _spelled(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"%{code - 0xDC00:02X}"
+    return character.encode("unicode_escape").decode()
+
+
+def _render_json(_: WrappedLogger, __: str, line: EventDict) -> str:
+    text = json.dumps(line, ensure_ascii=False)
+    masked = mask_registered(text)
+    if (
+        masked != text
+    ):  # no value holds a secret any more: quoting has put one together, `\\n` and `abc` to nabc
+        try:
+            json.loads(masked)
+        except ValueError:
+            withheld = "a line was withheld: without a secret that it spelled it was no longer JSON"
+            return json.dumps({**{name: line.get(name) for name in _FIRST}, "event": withheld})
+    return masked
+
+
+def _mask_line(_: WrappedLogger, __: str, line: EventDict) -> str:
+    """The last net, over the text as it will stand: the registered values once more."""
+    return mask_registered(cast("str", line))
