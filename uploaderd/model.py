@@ -269,3 +269,25 @@ class Claim:
     parts: tuple[Part, ...]
     present: bool = True
     """False once another content took the path."""
+
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def recording_id_of(row: int, found_at: int) -> str:
+    """The public id of a recording: a ULID of when it was found and of its row in the ledger.
+
+    It sorts by time, as ULIDs do, and leads back to the row without an index of its own.
+    """
+    number = (found_at & (1 << 48) - 1) << 80 | row
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def recording_row_of(public_id: str) -> int | None:
+    """The row that a public id leads to; None if it is no such id."""
+    if len(public_id) != 26 or any(char not in _CROCKFORD for char in public_id.upper()):
+        return None
+    number = 0
+    for char in public_id.upper():
+        number = number << 5 | _CROCKFORD.index(char)
+    return number & (1 << 63) - 1

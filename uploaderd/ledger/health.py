@@ -19,7 +19,8 @@ def provider_troubled(tx: Transaction, provider_id: int, fault: Fault, next_prob
         " problem_since = coalesce(problem_since, ?), probes = probes + 1, next_probe_at = ? WHERE id = ?",
         (state, fault.failure, fault.message, fault.hint, tx.now, next_probe_at, provider_id),
     )
-    if before != state or message != fault.message:
+    news = before != state or message != fault.message
+    if news:
         detail = {
             "class": str(fault.failure),
             "code": fault.code,
@@ -27,6 +28,16 @@ def provider_troubled(tx: Transaction, provider_id: int, fault: Fault, next_prob
             "hint": fault.hint,
         }
         tx.event(Event(f"provider-{state}", provider=name, detail=detail))
+    return bool(news)
+
+
+def provider_due(tx: Transaction, provider_id: int) -> None:
+    """A probe succeeded: whatever waits for its backoff is due, so that one upload can try."""
+    tx.conn.execute(
+        "UPDATE uploads SET next_attempt_at = ? WHERE provider_id = ? AND state = 'retrying'"
+        " AND next_attempt_at > ?",
+        (tx.now, provider_id, tx.now),
+    )
 
 
 def provider_well(tx: Transaction, provider_id: int) -> bool:
@@ -39,11 +50,7 @@ def provider_well(tx: Transaction, provider_id: int) -> bool:
     ).fetchone()
     if row is None:
         return False
-    tx.conn.execute(
-        "UPDATE uploads SET next_attempt_at = ? WHERE provider_id = ? AND state = 'retrying'"
-        " AND next_attempt_at > ?",
-        (tx.now, provider_id, tx.now),
-    )
+    provider_due(tx, provider_id)
     tx.event(Event("provider-ok", provider=row[0]))
     return True
 
