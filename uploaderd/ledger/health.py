@@ -8,8 +8,8 @@ from uploaderd.ledger.writer import Transaction
 from uploaderd.model import FailureClass, Milliseconds, ProviderState, SourceState
 
 
-def provider_troubled(tx: Transaction, provider_id: int, fault: Fault, next_probe_at: Milliseconds) -> None:
-    """The provider is down (`retrying`) or needs a person (`paused`); an event when that is new."""
+def provider_troubled(tx: Transaction, provider_id: int, fault: Fault, next_probe_at: Milliseconds) -> bool:
+    """The provider is down (`retrying`) or needs a person (`paused`). An event, and True, if that is new."""
     state = ProviderState.PAUSED if fault.failure is FailureClass.PROVIDER else ProviderState.RETRYING
     name, before, message = tx.conn.execute(
         "SELECT name, state, problem_message FROM providers WHERE id = ?", (provider_id,)
@@ -55,14 +55,25 @@ def provider_well(tx: Transaction, provider_id: int) -> bool:
     return True
 
 
-def provider_set(tx: Transaction, provider_id: int, state: ProviderState) -> None:
-    """As the configuration has it at start: disabled, or (again) in use."""
-    tx.conn.execute(
-        "UPDATE providers SET state = ?, probes = 0, next_probe_at = NULL, problem_class = NULL,"
-        " problem_message = NULL, problem_hint = NULL, problem_since = NULL"
-        " WHERE id = ? AND state <> 'retired'",
-        (state, provider_id),
-    )
+def configured(tx: Transaction, enabled: frozenset[int]) -> None:
+    """Disable the providers that the configuration does not use (any more), enable those it does.
+
+    A provider in trouble stays so until it shows that it works.
+    """
+    for provider_id, name, state in tx.conn.execute("SELECT id, name, state FROM providers").fetchall():
+        if provider_id in enabled:
+            new, kind = ProviderState.OK, "provider-enabled"
+            move = state == ProviderState.DISABLED
+        else:
+            new, kind = ProviderState.DISABLED, "provider-disabled"
+            move = state not in (ProviderState.DISABLED, ProviderState.RETIRED)
+        if move:
+            tx.conn.execute(
+                "UPDATE providers SET state = ?, problem_class = NULL, problem_message = NULL,"
+                " problem_hint = NULL, problem_since = NULL, probes = 0, next_probe_at = NULL WHERE id = ?",
+                (new, provider_id),
+            )
+            tx.event(Event(kind, provider=name))
 
 
 def source_seen(tx: Transaction, source_id: int, state: SourceState, device: int | None) -> None:

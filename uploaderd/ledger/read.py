@@ -153,10 +153,12 @@ def providers(conn: sqlite3.Connection) -> list[ProviderRow]:
     waiting = ("queued", "uploading", "completing", "retrying")
     return [
         ProviderRow(
-            *row,
-            verified=counts.get((row[0], "verified"), 0),
-            waiting=sum(counts.get((row[0], state), 0) for state in waiting),
-            failed=counts.get((row[0], "failed"), 0),
+            *(
+                *row,
+                counts.get((row[0], "verified"), 0),
+                sum(counts.get((row[0], state), 0) for state in waiting),
+                counts.get((row[0], "failed"), 0),
+            )
         )
         for row in conn.execute(
             "SELECT id, name, type, state, paused_by, problem_class, problem_message, problem_hint,"
@@ -310,4 +312,4 @@ def _with_uploads(conn: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> 
         uploads[recording][upload.provider] = upload
     for row in rows:
         public = recording_id_of(row[0], row[6])
-        yield RecordingRow(row[0], public, *row[1:], uploads=uploads[row[0]])
+        yield RecordingRow(*(row[0], public, *row[1:], uploads[row[0]]))
