@@ -1,0 +1,399 @@
+"""S3, and stores that speak its protocol, with aiobotocore.
+
+Each call is tried once. A session's handle is the checksum algorithm and the UploadId
+("CRC64NVME:..."), so that a later process goes on in the manner in which it was opened.
+
+An endpoint that does not know conditional headers (400 or 501) is written to without them from then
+on: the caller has asked `stat` before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, suppress
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from uploaderd.checksum import combine, same
+from uploaderd.config import S3Provider
+from uploaderd.errors import CannotLook, Corrupted, Fault, KeyTaken, SessionGone
+from uploaderd.model import Checksum, FailureClass, HeldPart, ObjectInfo, ObjectSpec, Part, Session
+from uploaderd.provider import Body, Limits
+from uploaderd.providers.s3_body import Sending, md5_of
+from uploaderd.providers.s3_checksum import (
+    Algorithm,
+    Manners,
+    Reply,
+    Step,
+    Way,
+    compared,
+    content_md5,
+    etag_of,
+)
+from uploaderd.providers.s3_faults import SPOKEN, Place, classified, code_of, status_of, unknown_header
+from uploaderd.providers.s3_login import Login, client_for, is_amazon
+from uploaderd.providers.s3_object import (
+    address,
+    condition,
+    described,
+    handle_of,
+    held,
+    opened_as,
+    seen,
+    written,
+)
+
+MIN_PART: Final = 5 * 2**20
+MAX_PART: Final = 5 * 2**30
+MAX_PARTS: Final = 10_000
+MAX_OBJECT: Final = MAX_PART * MAX_PARTS
+"""48.8 TiB, S3's own limit since December 2025. Where a store's is lower, it says EntityTooLarge."""
+MAX_SINGLE: Final = 16 * 2**20
+"""What goes in one request: 5 GiB would be legal, but a broken request starts from zero."""
+MAX_SIGNED: Final = 7 * 24 * 3600.0
+READ_WINDOW: Final = 256 * 1024
+ABORTS: Final = 3
+"""Parts that were in flight can outlive an abort: it is repeated while something is listed."""
+
+
+async def connect(name: str, config: S3Provider) -> S3:
+    """The provider. Nothing is asked of the endpoint: a refused login or missing bucket shows later.
+
+    Raises:
+        Fault: the configuration makes no client (class provider).
+    """
+    login = Login(config)
+    place = Place(name, config.bucket, config.target, login.region())
+    # Now, so that `login` can say what was found. Without one, each call says so, and `probe` looks again.
+    with suppress(*SPOKEN):
+        await login.load()
+    async with AsyncExitStack() as stack:
+        with classified(place, login, "connecting"):
+            client = await client_for(config, login, stack)
+        return S3(place, config, login, client, stack.pop_all())
+
+
+class S3:
+    """One bucket; satisfies `provider.Provider`, `Signs` and `Deletes`. Made by `connect`."""
+
+    def __init__(
+        self, place: Place, config: S3Provider, login: Login, client: Any, stack: AsyncExitStack
+    ) -> None:
+        self._place = place
+        self._config = config
+        self._login = login
+        self._client = client
+        self._stack = stack
+        self._amazon = is_amazon(config.endpoint_url)
+        self._manners = Manners(config.checksum, amazon=self._amazon)
+
+    @property
+    def name(self) -> str:
+        return self._place.name
+
+    @property
+    def limits(self) -> Limits:
+        parted = self._manners.way("open").algorithm
+        return Limits(
+            max_single=min(self._config.part_size or MAX_SINGLE, MAX_SINGLE),
+            min_part=MIN_PART,
+            max_part=MAX_PART,
+            max_parts=MAX_PARTS,
+            max_object=MAX_OBJECT,
+            proves_whole=parted.whole and self._manners.whole_shown,
+            wants_md5=Algorithm.MD5 in (parted, self._manners.way("put").algorithm),
+        )
+
+    @property
+    def login(self) -> str:
+        return str(self._login)
+
+    @property
+    def target(self) -> str:
+        return self._place.target
+
+    def address(self, key: str) -> str:
+        return address(self._config, self._place.region, key)
+
+    async def open(self, spec: ObjectSpec, part_size: int) -> Session:
+        async def create(way: Way) -> Reply:
+            asked = {"ChecksumAlgorithm": str(way.algorithm), "ChecksumType": "FULL_OBJECT"}
+            reply: Reply = await self._client.create_multipart_upload(
+                **self._at(spec.key),
+                **described(spec, self._config),
+                **(asked if way.algorithm.whole else {}),
+            )
+            return reply
+
+        with self._trying(f"opening {spec.key!r}"):
+            way, reply = await self._manners.first_that_works("open", create)
+        algorithm = way.algorithm
+        if algorithm.whole and reply.get("ChecksumAlgorithm") != str(algorithm):
+            algorithm = self._manners.without_checksum("open")
+        elif algorithm is Algorithm.CRC32C and reply.get("ChecksumType") != "FULL_OBJECT":
+            # A checksum of checksums would come out of it, and each part would have to carry one.
+            algorithm = self._manners.without_checksum("open")
+        return Session(spec=spec, part_size=part_size, handle=handle_of(algorithm, reply["UploadId"]))
+
+    async def parts(self, session: Session) -> Sequence[HeldPart]:
+        algorithm, upload = opened_as(session)
+        found: list[HeldPart] = []
+        marker = 0
+        with self._trying(f"asking for the parts of {session.spec.key!r}"):
+            while True:
+                page = await self._client.list_parts(
+                    **self._at(session.spec.key), UploadId=upload, PartNumberMarker=marker
+                )
+                found += [held(part, algorithm, session.part_size) for part in page.get("Parts", ())]
+                following = int(page.get("NextPartNumberMarker") or 0)
+                if not page.get("IsTruncated") or following <= marker:
+                    return found
+                marker = following
+
+    async def put_part(self, session: Session, number: int, body: Body) -> Part:
+        algorithm, upload = opened_as(session)
+        lean = not (algorithm is Algorithm.CRC32C or self._manners.checksum_with_part)
+        act = f"sending part {number} of {session.spec.key!r}"
+        sending = Sending(body)
+        with self._trying(act, sending):
+            asked = await self._asked(algorithm, body) if not (algorithm.whole and lean) else {}
+            try:
+                reply = await self._client.upload_part(
+                    **self._at(session.spec.key),
+                    **asked,
+                    UploadId=upload,
+                    PartNumber=number,
+                    Body=_wire(sending),
+                )
+            except ClientError as error:
+                if not (algorithm.whole and lean and sending.failure is None and unknown_header(error)):
+                    raise
+                # MinIO wants what was announced at opening with each part; object lock does, too.
+                self._manners.checksum_with_part = True
+                raise Fault(
+                    f"{act}: {code_of(error)}, a checksum goes with each part now", code=code_of(error)
+                ) from error
+        sent = await self._sent(sending, body, act)
+        if algorithm.whole and lean and algorithm.told(reply) is None and not self._amazon:
+            self._manners.checksum_with_part = True
+        checked = compared(algorithm, sent, reply, asked.get("ContentMD5"), act)
+        return Part(number, body.offset, sent, etag_of(reply), checked)
+
+    async def complete(self, session: Session, parts: Sequence[Part], content: Checksum) -> ObjectInfo:
+        spec = session.spec
+        act = f"completing {spec.key!r}"
+        algorithm, upload = opened_as(session)
+        if not same(combine(part.checksum for part in parts), content):
+            raise Corrupted(f"{act}: the parts that were sent are not the content", code="PartsDiffer")
+        listed = [
+            {"PartNumber": part.number, "ETag": f'"{part.etag}"'}
+            | ({algorithm.member: algorithm.said(part.checksum)} if algorithm.whole else {})
+            for part in parts
+        ]
+        claim = {algorithm.member: algorithm.said(content), "ChecksumType": "FULL_OBJECT"}
+        whole = claim | {"MpuObjectSize": content.size} if algorithm.whole else {}
+
+        async def finish(way: Way) -> Reply:
+            reply: Reply = await self._client.complete_multipart_upload(
+                **self._at(spec.key),
+                **whole,
+                **condition(spec, way),
+                UploadId=upload,
+                MultipartUpload={"Parts": listed},
+            )
+            return reply
+
+        _, reply = await self._make_visible("complete", spec, act, finish)
+        return await self._completed(spec, algorithm, content, reply, act)
+
+    async def put(self, spec: ObjectSpec, body: Body) -> ObjectInfo:
+        act = f"sending {spec.key!r}"
+        sending = Sending(body)
+        tried: Mapping[str, str] = {}
+
+        async def write(way: Way) -> Reply:
+            nonlocal tried
+            tried = await self._asked(way.algorithm, body)
+            reply: Reply = await self._client.put_object(
+                **self._at(spec.key),
+                **described(spec, self._config),
+                **tried,
+                **condition(spec, way),
+                Body=_wire(sending),
+            )
+            return reply
+
+        way, reply = await self._make_visible("put", spec, act, write, sending)
+        sent = await self._sent(sending, body, act)
+        algorithm, md5 = way.algorithm, tried.get("ContentMD5")
+        if algorithm.whole and algorithm.told(reply) is None:
+            algorithm = self._manners.without_checksum("put")
+            if algorithm is Algorithm.MD5:
+                md5 = content_md5(await md5_of(body))
+        compared(algorithm, sent, reply, md5, act)
+        return written(spec.key, sent.size, spec.token, reply)
+
+    async def abort(self, session: Session) -> bool:
+        _, upload = opened_as(session)
+        at = self._at(session.spec.key) | {"UploadId": upload}
+        act = f"aborting {session.spec.key!r}"
+        try:
+            for _ in range(ABORTS):
+                with self._trying(act):
+                    await self._client.abort_multipart_upload(**at)
+                with self._trying(act):
+                    try:
+                        await self._client.list_parts(**at, MaxParts=1)
+                    except ClientError as error:
+                        if status_of(error) == 403:
+                            return True  # may abort and not list: the abort's own answer has to do
+                        raise
+        except SessionGone:
+            return True
+        return False
+
+    async def stat(self, key: str) -> ObjectInfo | None:
+        act = f"looking at {key!r}"
+        try:
+            with self._trying(act):
+                try:
+                    reply = await self._client.head_object(**self._at(key), ChecksumMode="ENABLED")
+                except ClientError as error:
+                    if status_of(error) == 404:
+                        return None
+                    raise
+        except Fault as fault:
+            if fault.http_status == 403:
+                # Also the answer for a missing key to a login that may not list (s3fs#591).
+                raise CannotLook(
+                    fault.message, code=fault.code, http_status=403, request_id=fault.request_id
+                ) from fault
+            if fault.http_status == 400 and not fault.recognised:
+                await self.probe()  # a HEAD has no body that says why: perhaps this has
+            raise
+        return seen(key, reply)
+
+    async def read(self, key: str, version_id: str | None = None) -> AsyncIterator[bytes]:
+        version = {"VersionId": version_id} if version_id else {}
+        with self._trying(f"reading {key!r}"):
+            reply = await self._client.get_object(**self._at(key), **version)
+            async with reply["Body"] as stream:
+                async for window in stream.iter_chunks(READ_WINDOW):
+                    yield window
+
+    async def delete(self, key: str) -> None:
+        with self._trying(f"deleting {key!r}"):
+            await self._client.delete_object(**self._at(key))
+
+    async def sign(self, key: str, expires: float) -> tuple[str, float]:
+        with self._trying(f"signing {key!r}"):
+            await self._login.get_frozen_credentials()  # renews them first, if they are about to end
+            left = self._login.seconds_left()
+            seconds = math.floor(min(expires, MAX_SIGNED, math.inf if left is None else left))
+            if seconds < 1:
+                raise Fault(
+                    "the login ends within a second", failure=FailureClass.PROVIDER, hint="renew the login"
+                )
+            url = await self._client.generate_presigned_url(
+                "get_object", Params=self._at(key), ExpiresIn=seconds
+            )
+        return url, float(seconds)
+
+    async def probe(self) -> None:
+        """A part for a session that never was: needs the right to write, and leaves nothing."""
+        prefix = f"{self._config.prefix}/" if self._config.prefix else ""
+        try:
+            with self._trying("probing"):
+                await self._client.upload_part(
+                    **self._at(f"{prefix}.uploaderd/probe"),
+                    UploadId="uploaderd-probe",
+                    PartNumber=1,
+                    Body=b"",
+                )
+        except SessionGone:
+            return
+        except Fault as fault:
+            if fault.failure is FailureClass.PROVIDER:
+                self._login.forget()  # the next probe sees what mended it
+            if fault.failure is FailureClass.PROVIDER or fault.http_status not in (400, 404, 500, 501):
+                raise
+            # Not every store knows what to say to that (moto: 500).
+            with self._trying("probing"):
+                await self._client.head_bucket(Bucket=self._place.bucket)
+
+    async def aclose(self) -> None:
+        await self._stack.aclose()
+
+    def _at(self, key: str) -> dict[str, Any]:
+        return {"Bucket": self._place.bucket, "Key": key}
+
+    def _trying(self, act: str, sending: Sending | None = None) -> AbstractContextManager[None]:
+        return classified(self._place, self._login, act, sending)
+
+    async def _make_visible(
+        self,
+        step: Step,
+        spec: ObjectSpec,
+        act: str,
+        send: Callable[[Way], Awaitable[Reply]],
+        sending: Sending | None = None,
+    ) -> tuple[Way, Reply]:
+        """What its condition may refuse: S3 user guide, "Conditional write behavior"."""
+        with self._trying(act, sending):
+            try:
+                return await self._manners.first_that_works(step, send)
+            except ClientError as error:
+                code, status = code_of(error), status_of(error)
+                if code == "NoSuchKey" and spec.replaces is not None:
+                    raise KeyTaken(f"{act}: the object that it may replace is gone", code=code) from error
+                if code == "ConditionalRequestConflict" and step == "complete":
+                    # "Initiate a new multipart upload and re-upload each part."
+                    raise SessionGone(f"{act}: a conflicting write", code=code, http_status=status) from error
+                raise
+
+    async def _asked(self, algorithm: Algorithm, body: Body) -> dict[str, str]:
+        """What makes the endpoint check the body: the range is read once for it before it is sent."""
+        if algorithm is Algorithm.NONE:
+            return {}
+        if algorithm is Algorithm.MD5:
+            digest = (await body.digest()).md5 if self.limits.wants_md5 else None
+            return {"ContentMD5": content_md5(digest or await md5_of(body))}
+        return algorithm.asked(await body.digest())
+
+    @staticmethod
+    async def _sent(sending: Sending, body: Body, act: str) -> Checksum:
+        if len(body) == 0:
+            return await body.digest()
+        if not sending.whole:
+            raise Fault(f"{act}: the answer came before the content was sent", code="EarlyAnswer")
+        return body.checksum
+
+    async def _completed(
+        self, spec: ObjectSpec, algorithm: Algorithm, content: Checksum, reply: Reply, act: str
+    ) -> ObjectInfo:
+        """What became of it: from the reply, or, where that says little, from a look at the object."""
+        info = written(spec.key, content.size, spec.token, reply)
+        if not algorithm.whole:
+            return info
+        if algorithm.told(reply) is None and not self._amazon:
+            with suppress(CannotLook):
+                now = await self.stat(spec.key)
+                if now is not None and (now.token, now.etag) == (spec.token, info.etag):
+                    info = now
+        told = info.crc64nvme if algorithm is Algorithm.CRC64NVME else info.crc32c
+        if told is None:
+            self._manners.without_checksum("open")
+        elif told != algorithm.of(content):
+            raise Corrupted(
+                f"{act}: the object is not the content ({algorithm} differs)", code="ChecksumDiffers"
+            )
+        else:
+            self._manners.whole_shown = True
+        return info
+
+
+def _wire(sending: Sending) -> Sending | bytes:
+    # aiohttp would send a body of unknown kind and length 0 in chunks.
+    return sending if len(sending) else b""

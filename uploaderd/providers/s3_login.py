@@ -1,0 +1,237 @@
+"""Which login is used at S3, and the client that it opens.
+
+Credentials are asked for at each signature and never frozen: roles and instances renew theirs, and
+after a refusal the files and variables of the default chain are read anew, so that a mended login
+works without a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from aiobotocore.config import AioConfig
+from aiobotocore.credentials import (
+    AioAssumeRoleCredentialFetcher,
+    AioCredentials,
+    AioDeferredRefreshableCredentials,
+)
+from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, NoCredentialsError
+
+from uploaderd import __version__
+from uploaderd.config import S3Provider
+from uploaderd.providers.s3_body import lively_socket
+
+CONNECT_TIMEOUT: Final = 10.0
+READ_TIMEOUT: Final = 60.0
+"""Seconds without a byte of the reply, from the end of the request on (aiohttp's sock_read)."""
+COMPLETE_TIMEOUT: Final = 300.0
+"""The same for CompleteMultipartUpload: stores that copy the parts together say nothing meanwhile."""
+
+_METHODS: Final[Mapping[str, str]] = {
+    "explicit": "access key from the configuration",
+    "env": "environment variables",
+    "shared-credentials-file": "shared credentials file",
+    "config-file": "AWS configuration file",
+    "assume-role": "role of an AWS profile",
+    "assume-role-with-web-identity": "web identity (workload role)",
+    "sso": "single sign-on",
+    "custom-process": "credential process",
+    "container-role": "container role",
+    "iam-role": "instance role",
+}
+"""botocore's names of where credentials came from (`Credentials.method`), for people."""
+
+
+def is_amazon(endpoint_url: str | None) -> bool:
+    """Whether the endpoint is Amazon's own, not a compatible store."""
+    host = urlsplit(endpoint_url or "").hostname or ""
+    return not host or host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+class Login:
+    """Credentials as botocore asks for them: loaded when first needed, and again after `forget`."""
+
+    method = "uploaderd"
+    account_id = None
+
+    def __init__(self, config: S3Provider) -> None:
+        self._config = config
+        self._found: Any = None
+        self._source = ""
+        self._lock = asyncio.Lock()
+
+    def __str__(self) -> str:
+        """For people: what kind of login, never a value."""
+        config = self._config
+        if config.access_key_id:
+            source = _METHODS["explicit"]
+        elif config.profile:
+            source = f"profile {config.profile!r}"
+        else:
+            source = self._source or "default chain, nothing found yet"
+        return f"role assumed with {source}" if config.assume_role_arn else source
+
+    def forget(self) -> None:
+        """Load anew when next asked."""
+        self._found = None
+
+    async def load(self) -> None:
+        """Find the credentials, unless they are there.
+
+        Raises:
+            NoCredentialsError: there are none. BotoCoreError: they cannot be loaded.
+        """
+        async with self._lock:
+            if self._found is None:
+                self._found = await self._find()
+
+    async def get_frozen_credentials(self) -> Any:
+        """One signature's worth of credentials (botocore's name for it)."""
+        await self.load()
+        try:
+            return await self._found.get_frozen_credentials()
+        except (BotoCoreError, ClientError, OSError, TimeoutError):
+            raise
+        except Exception as error:  # aiobotocore raises a bare RuntimeError for "refreshed, yet expired"
+            raise CredentialRetrievalError(
+                provider=self._source or "refresh", error_msg=type(error).__name__
+            ) from error
+
+    async def get_account_id(self) -> None:
+        """No endpoint of S3 depends on the account."""
+
+    def get_deferred_property(self, _name: str) -> Any:
+        """The same question, in botocore's other form."""
+        return self.get_account_id
+
+    def seconds_left(self) -> float | None:
+        """Until the credentials end; None when nobody knows."""
+        # Public nowhere in botocore: `RefreshableCredentials` keeps its expiry to itself.
+        expiry = getattr(self._found, "_expiry_time", None)
+        return None if expiry is None else (expiry - datetime.now(UTC)).total_seconds()
+
+    def region(self) -> str:
+        """The configured region, or the login's."""
+        if self._config.region:
+            return self._config.region
+        try:
+            found = os.environ.get("AWS_REGION") or self._session().get_config_variable("region")
+        except BotoCoreError:  # no such profile: said when the login is used
+            found = None
+        return found or "us-east-1"
+
+    async def _find(self) -> Any:
+        config = self._config
+        session = self._session()
+        if config.access_key_id and config.secret_access_key:
+            found: Any = AioCredentials(
+                config.access_key_id,
+                config.secret_access_key.get_secret_value(),
+                config.session_token.get_secret_value() if config.session_token else None,
+                method="explicit",
+            )
+        else:
+            found = await session.get_credentials()
+        if found is None:
+            raise NoCredentialsError
+        self._source = _METHODS.get(found.method, found.method)
+        if config.assume_role_arn:
+            wanted = {
+                "ExternalId": config.external_id,
+                "RoleSessionName": config.role_session_name or "uploaderd",
+            }
+            fetcher = AioAssumeRoleCredentialFetcher(
+                functools.partial(session.create_client, **self._security_service()),
+                found,
+                config.assume_role_arn,
+                extra_args={name: value for name, value in wanted.items() if value},
+            )
+            found = AioDeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+        return found
+
+    def _security_service(self) -> dict[str, Any]:
+        """Where roles are assumed: compatible stores (MinIO, Ceph) do it at their own address."""
+        config = self._config
+        return {
+            "region_name": self.region(),
+            "endpoint_url": None if is_amazon(config.endpoint_url) else config.endpoint_url,
+            "verify": str(config.ca_file) if config.ca_file else None,
+        }
+
+    def _session(self) -> AioSession:
+        session = AioSession(profile=self._config.profile)
+        # Without this AWS_ENDPOINT_URL would redirect STS as well.
+        session.set_default_client_config(AioConfig(**_common(self._config)))
+        return session
+
+    async def load_credentials(self) -> Login:
+        """Makes this the "credential_provider" of a botocore session."""
+        return self
+
+
+async def client_for(config: S3Provider, login: Login, stack: AsyncExitStack) -> Any:
+    """An S3 client, closed with the stack. No call is made yet.
+
+    Raises:
+        BotoCoreError, ValueError: the region or proxy is none.
+    """
+    # The session sees neither profile nor files of the AWS tools: the configuration alone decides
+    # how the client behaves, and a broken profile shows as a fault of the login, not of the start.
+    session = AioSession(
+        session_vars={"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
+    )
+    session.register_component("credential_provider", login)
+    client = await stack.enter_async_context(
+        session.create_client(
+            "s3",
+            region_name=login.region(),
+            endpoint_url=config.endpoint_url,
+            verify=str(config.ca_file) if config.ca_file else None,
+            config=AioConfig(
+                **_common(config),
+                max_pool_connections=config.max_uploads * config.max_parts + 8,
+                user_agent_extra=f"uploaderd/{__version__}",
+                # A store that has no checksums refuses or, worse, stores the trailer (see docs of
+                # the default since botocore 1.36): ours are said where the endpoint takes them.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                # Else each part is hashed with SHA-256 on the event loop, over plain http always.
+                # Else URLs are signed in the old manner in Amazon's older regions.
+                signature_version="s3v4",
+                s3={"payload_signing_enabled": False, "addressing_style": config.addressing},
+            ),
+        )
+    )
+    client.meta.events.register_last("before-call.s3", _prepare)
+    return client
+
+
+def _common(config: S3Provider) -> dict[str, Any]:
+    proxy = config.proxy.get_secret_value() if config.proxy else None
+    return {
+        "retries": {"total_max_attempts": 1, "mode": "standard"},
+        "connect_timeout": CONNECT_TIMEOUT,
+        "read_timeout": READ_TIMEOUT,
+        "connector_args": {"socket_factory": lively_socket},
+        "proxies": {"http": proxy, "https": proxy} if proxy else None,
+        "ignore_configured_endpoint_urls": True,
+    }
+
+
+def _prepare(model: Any, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    """The last word on a request before it is signed."""
+    # A server that never says "100 Continue" would hang the part (botocore.handlers.add_expect_header).
+    params["headers"].pop("Expect", None)
+    # One try a call: a bucket in another region is the configuration's fault and named in its hint,
+    # not looked for with a body that would be sent twice (botocore.utils.S3RegionRedirectorv2).
+    context.setdefault("s3_redirect", {})["redirected"] = True
+    if model.name == "CompleteMultipartUpload":
+        context["read_timeout"] = COMPLETE_TIMEOUT
