@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from uploaderd.errors import LedgerError, StaleTransition
 from uploaderd.ledger.chain import Event
 from uploaderd.ledger.writer import Transaction
 from uploaderd.model import FileIdentity, FinishedBy, FoundBy, Milliseconds
+
+PAGE: Final = 2_000
+"""Rows that a sweep reads at once: no reading transaction stays open for the length of a sweep, which
+would keep the write-ahead log from being reset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class NewRecording:
     """A finished file, ready for the queue.
 
     `skipped` or `held` give the reason for which it has no uploads. `needed` of the required
-    uploads make it safe. `replaces_id` is the recording whose path it takes.
+    uploads make it safe. `doubt` is something about it that a person may want to know.
     """
 
     source_id: int
@@ -45,11 +49,12 @@ class NewRecording:
     needed: int
     skipped: str | None = None
     held: str | None = None
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the ledger has at a path, or at an inode."""
+    """What the ledger has at a path, or at an inode. `gone`: another content took its path."""
 
     id: int
     source_id: int
@@ -57,6 +62,18 @@ class Known:
     identity: FileIdentity
     crc64nvme: int | None
     state: str
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A recording that is there, as a sweep compares it with a file. `held`: it has no uploads yet."""
+
+    path: bytes
+    size: int
+    mtime_ns: int
+    inode: int
+    held: bool
 
 
 def register_source(tx: Transaction, name: str, path: bytes) -> int:
@@ -129,6 +146,27 @@ def _enqueue(tx: Transaction, one: NewRecording) -> int | None:
         ),
     ).fetchone()
     recording_id = int(row[0])
+    _add_uploads(tx, recording_id, one.uploads)
+    if one.held or one.skipped:
+        tx.event(
+            Event(
+                "held" if one.held else "skipped",
+                recording_id=recording_id,
+                detail={"reason": one.held or one.skipped},
+            )
+        )
+    if one.doubt:
+        tx.event(Event("doubtful", recording_id=recording_id, detail={"reason": one.doubt}))
+    if known is not None:
+        tx.conn.execute(
+            "UPDATE recordings SET superseded_by = ? WHERE id = ? AND state IN ('waiting', 'failed', 'held')",
+            (recording_id, known.id),
+        )
+        tx.event(Event("new-version", recording_id=recording_id, detail={"replaces": known.id}))
+    return recording_id
+
+
+def _add_uploads(tx: Transaction, recording_id: int, uploads: Sequence[NewUpload]) -> None:
     tx.conn.executemany(
         "INSERT INTO uploads (recording_id, provider_id, required, key, token, replaces)"
         " VALUES (?, ?, ?, ?, ?, ?)",
@@ -141,24 +179,25 @@ def _enqueue(tx: Transaction, one: NewRecording) -> int | None:
                 secrets.token_bytes(16),
                 upload.replaces,
             )
-            for upload in one.uploads
+            for upload in uploads
         ],
     )
-    if one.held or one.skipped:
-        tx.event(
-            Event(
-                "held" if one.held else "skipped",
-                recording_id=recording_id,
-                detail={"reason": one.held or one.skipped},
-            )
-        )
-    if known is not None:
+
+
+def unhold(tx: Transaction, recording_id: int, one: NewRecording) -> None:
+    """What held the recording is no more: it gets its uploads, and is queued."""
+    _one(
         tx.conn.execute(
-            "UPDATE recordings SET superseded_by = ? WHERE id = ? AND state IN ('waiting', 'failed', 'held')",
-            (recording_id, known.id),
-        )
-        tx.event(Event("new-version", recording_id=recording_id, detail={"replaces": known.id}))
-    return recording_id
+            "UPDATE recordings SET held = NULL, needed = ?, required = ?"
+            " WHERE id = ? AND held IS NOT NULL AND past = 0"
+            " AND NOT EXISTS (SELECT 1 FROM uploads WHERE recording_id = recordings.id)",
+            (one.needed, sum(upload.required for upload in one.uploads), recording_id),
+        ),
+        "unhold",
+        recording_id,
+    )
+    _add_uploads(tx, recording_id, one.uploads)
+    tx.event(Event("unheld", recording_id=recording_id))
 
 
 def replace(tx: Transaction, recording_id: int) -> None:
@@ -218,17 +257,71 @@ def touched(tx: Transaction, recording_id: int, identity: FileIdentity) -> None:
     tx.event(Event("touched", recording_id=recording_id))
 
 
+def revive(tx: Transaction, recording_id: int) -> None:
+    """A recording whose path another content took is found elsewhere: what was dropped is queued again.
+
+    Its path is still that of the other: `renamed` must follow.
+    """
+    _one(
+        tx.conn.execute(
+            "UPDATE recordings SET local = 'present', superseded_by = NULL"
+            " WHERE id = ? AND past = id AND local = 'replaced'",
+            (recording_id,),
+        ),
+        "revive",
+        recording_id,
+    )
+    tx.conn.execute(
+        "UPDATE uploads SET state = 'queued', error_class = NULL, error_code = NULL, error_message = NULL,"
+        " error_hint = NULL WHERE recording_id = ? AND state = 'failed' AND error_code = 'superseded'",
+        (recording_id,),
+    )
+
+
 def renamed(tx: Transaction, recording_id: int, path: bytes, shown: tuple[str, str]) -> None:
     """Follow a recording to its new path inside its source; `shown` are both as text."""
     _one(
-        tx.conn.execute("UPDATE recordings SET path = ? WHERE id = ? AND past = 0", (path, recording_id)),
+        tx.conn.execute(
+            "UPDATE recordings SET path = ?, past = 0 WHERE id = ? AND local = 'present'",
+            (path, recording_id),
+        ),
         "renamed",
         recording_id,
     )
     tx.event(Event("renamed", recording_id=recording_id, detail={"from": shown[0], "to": shown[1]}))
 
 
-_KNOWN = "id, source_id, path, size, mtime_ns, inode, device, fingerprint, crc64nvme, state"
+def was_at(conn: sqlite3.Connection, recording_id: int, shown: str) -> bool:
+    """Whether the recording was renamed away from that path (as text)."""
+    row = conn.execute(
+        "SELECT 1 FROM events WHERE recording_id = ? AND kind = 'renamed'"
+        " AND json_extract(detail, '$.from') = ?",
+        (recording_id, shown),
+    ).fetchone()
+    return row is not None
+
+
+def at_key(conn: sqlite3.Connection, provider_id: int, key: str) -> list[tuple[int, int, bytes]]:
+    """Id, source and path of the present recordings that have this key at the provider."""
+    rows = conn.execute(
+        "SELECT r.id, r.source_id, r.path FROM uploads u JOIN recordings r ON r.id = u.recording_id"
+        " WHERE u.provider_id = ? AND u.key = ? AND r.past = 0",
+        (provider_id, key),
+    )
+    return [(id_, source_id, bytes(path)) for id_, source_id, path in rows]
+
+
+def sent_ranges(conn: sqlite3.Connection, recording_id: int) -> list[tuple[int, int, int]]:
+    """Offset, size and CRC-64/NVME of what was sent of the recording in sessions that still count."""
+    rows = conn.execute(
+        "SELECT DISTINCT p.offset, p.size, p.crc64nvme FROM parts p JOIN uploads u ON u.id = p.upload_id"
+        " WHERE u.recording_id = ? ORDER BY p.offset",
+        (recording_id,),
+    )
+    return [(offset, size, int.from_bytes(crc, "big")) for offset, size, crc in rows]
+
+
+_KNOWN: Final = "id, source_id, path, size, mtime_ns, inode, device, fingerprint, crc64nvme, state, past <> 0"
 
 
 def at_path(conn: sqlite3.Connection, source_id: int, path: bytes) -> Known | None:
@@ -240,35 +333,48 @@ def at_path(conn: sqlite3.Connection, source_id: int, path: bytes) -> Known | No
 
 
 def at_inode(conn: sqlite3.Connection, source_id: int, inode: int) -> list[Known]:
-    """Present recordings of the source with this inode: hard links, or what was renamed."""
+    """Recordings of the source with this inode: hard links, or what was renamed.
+
+    Those too whose path another content took meanwhile: their file may have been moved out of its way.
+    """
     rows = conn.execute(
-        f"SELECT {_KNOWN} FROM recordings WHERE inode = ? AND past = 0 AND source_id = ?",
+        f"SELECT {_KNOWN} FROM recordings WHERE inode = ? AND local <> 'removed' AND source_id = ?"
+        " ORDER BY past, id",
         (_signed(inode), source_id),
     )
     return [_known(row) for row in rows]
 
 
-def present(conn: sqlite3.Connection, source_id: int) -> Iterable[tuple[bytes, int, int, int]]:
-    """Path, size, mtime_ns and inode of all that is there, in the order of the paths' bytes.
+def present(conn: sqlite3.Connection, source_id: int, under: bytes = b"") -> Iterator[Present]:
+    """All that is there, or what is below the folder `under`, in the order of the paths' bytes.
 
-    A cursor, not a list: a sweep walks beside it in the same order, in constant memory.
+    A sweep walks beside it in the same order, in constant memory.
     """
-    for path, size, mtime_ns, inode in conn.execute(
-        "SELECT path, size, mtime_ns, inode FROM recordings WHERE source_id = ? AND past = 0 ORDER BY path",
-        (source_id,),
-    ):
-        yield bytes(path), size, mtime_ns, _unsigned(inode)
+    # "0" is the byte after "/": nothing below the folder sorts at or after it.
+    after, before = (under + b"/", under + b"0") if under else (b"", b"\xff" * 8)
+    while True:
+        rows = conn.execute(
+            "SELECT path, size, mtime_ns, inode, held IS NOT NULL FROM recordings"
+            " WHERE source_id = ? AND path > ? AND path < ? AND past = 0 ORDER BY path LIMIT ?",
+            (source_id, after, before, PAGE),
+        ).fetchall()
+        for path, size, mtime_ns, inode, held in rows:
+            yield Present(bytes(path), size, mtime_ns, _unsigned(inode), bool(held))
+        if len(rows) < PAGE:
+            return
+        after = bytes(rows[-1][0])
 
 
 def _known(row: tuple[Any, ...]) -> Known:
-    id_, source_id, path, size, mtime_ns, inode, device, fingerprint, crc64nvme, state = row
+    id_, source_id, path, size, mtime_ns, inode, device, fingerprint, crc64nvme, state, gone = row
     return Known(
         id_,
         source_id,
-        path,
-        FileIdentity(size, mtime_ns, _unsigned(inode), _unsigned(device), fingerprint),
+        bytes(path),
+        FileIdentity(size, mtime_ns, _unsigned(inode), _unsigned(device), bytes(fingerprint)),
         int.from_bytes(crc64nvme, "big") if isinstance(crc64nvme, bytes) else None,
         state,
+        bool(gone),
     )
 
 

@@ -109,7 +109,7 @@ _TABLES: Final = (
     "CREATE INDEX recordings_waiting ON recordings (finished_at) WHERE state = 'waiting'",
     "CREATE INDEX recordings_unsafe ON recordings (state, id) WHERE state <> 'safe'",
     # Finds what was renamed: same inode, another path.
-    "CREATE INDEX recordings_inode ON recordings (inode) WHERE past = 0",
+    "CREATE INDEX recordings_inode ON recordings (inode) WHERE local <> 'removed'",
     # The key is frozen with the row and the token is there before anything is sent. `session` is
     # the provider's handle (a GCS one is a bearer secret: hence the file's mode).
     # `attempt_at` is set while an attempt runs: a row that still has it at start was interrupted.
@@ -147,6 +147,8 @@ _TABLES: Final = (
         UNIQUE (recording_id, provider_id)
     ) STRICT
     """,
+    # Finds who else has a key, before another recording is given the same.
+    "CREATE INDEX uploads_key ON uploads (provider_id, key)",
     "CREATE INDEX uploads_queued ON uploads (provider_id, id) WHERE state = 'queued'",
     "CREATE INDEX uploads_retrying ON uploads (provider_id, next_attempt_at) WHERE state = 'retrying'",
     "CREATE INDEX uploads_working ON uploads (provider_id, id) WHERE state IN ('uploading', 'completing')",

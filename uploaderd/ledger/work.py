@@ -37,19 +37,22 @@ _NEXT: Final = (
 )
 
 
-def claim(tx: Transaction, provider_id: int) -> Claim | None:
-    """The provider's next upload, now `uploading`; None if nothing is due."""
+def claim(tx: Transaction, provider_id: int, limit: int) -> list[Claim]:
+    """The provider's next uploads, at most `limit`, now `uploading`; fewer if fewer are due."""
+    claims: list[Claim] = []
     for query in _NEXT:
-        row = tx.conn.execute(
-            "UPDATE uploads SET state = 'uploading', attempt_at = :now, attempts = attempts + 1,"
-            " bytes_before = bytes_sent, resumed_from = 0, next_attempt_at = NULL"
-            f" WHERE id = ({query}) RETURNING id, recording_id, key, token, replaces, session, part_size,"
-            " intent_at, completing_at, attempts, failures",
-            {"provider": provider_id, "now": tx.now},
-        ).fetchone()
-        if row is not None:
-            return _claim(tx.conn, row)
-    return None
+        while len(claims) < limit:
+            row = tx.conn.execute(
+                "UPDATE uploads SET state = 'uploading', attempt_at = :now, attempts = attempts + 1,"
+                " bytes_before = bytes_sent, resumed_from = 0, next_attempt_at = NULL"
+                f" WHERE id = ({query}) RETURNING id, recording_id, key, token, replaces, session,"
+                " part_size, intent_at, completing_at, attempts, failures",
+                {"provider": provider_id, "now": tx.now},
+            ).fetchone()
+            if row is None:
+                break
+            claims.append(_claim(tx.conn, row))
+    return claims
 
 
 def _claim(conn: sqlite3.Connection, row: tuple[Any, ...]) -> Claim:

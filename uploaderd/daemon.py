@@ -1,0 +1,209 @@
+"""The daemon: start, work, stop. What it wires together is in `generation`.
+
+It ends with 0 after a clean stop, 1 if its ledger failed, and whatever `--until-safe` found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Callable
+from typing import Final
+
+from uploaderd import __version__, web
+from uploaderd.clock import Clock, SystemClock
+from uploaderd.config import Config, ConfigError
+from uploaderd.errors import LedgerBroken, LedgerError
+from uploaderd.finished import ignore_lease_signals
+from uploaderd.generation import Generation, register
+from uploaderd.ledger import Event, Ledger, Transaction, read, work
+from uploaderd.live import Live
+from uploaderd.logs import register_secret
+from uploaderd.logs.setup import configure as configure_logs
+from uploaderd.logs.setup import get_logger
+from uploaderd.notice import effective_lines
+
+log = get_logger(__name__)
+
+SETTLED_LOOK_SECONDS: Final = 0.25
+"""How often `--until-safe` looks whether it may end."""
+
+OK: Final = 0
+PROBLEMS: Final = 1
+
+
+class Daemon:
+    """One daemon on one ledger.
+
+    `reload` gives the configuration anew, or raises ConfigError; None where there is no file to
+    read. `until_safe` is the number of recordings that must at least be there and safe before it
+    ends by itself; None: it never does.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        reload: Callable[[], Config] | None = None,
+        until_safe: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._config = config
+        self._reload = reload
+        self._until_safe = until_safe
+        self._clock = clock if clock is not None else SystemClock()
+        self._ledger = Ledger(config.ledger.path, self._clock.now, __version__)
+        self._stop = asyncio.Event()
+        self._again: Config | None = None
+        self._changed = asyncio.Event()
+        self._status = OK
+        self._work: asyncio.Task[None] | None = None
+        self.live = Live(self._clock, self._ledger)
+
+    async def run(self) -> int:
+        """Start, work until told to stop, stop; the exit status.
+
+        Raises:
+            LedgerError: the ledger cannot be used (held by another, too new, not writable).
+        """
+        await self._start()
+        try:
+            while not self._stop.is_set():
+                await self._generation()
+        except* LedgerBroken as broken:
+            log.critical("the ledger failed; ending so that a new start can recover", exc_info=broken)
+            self._status = PROBLEMS
+        finally:
+            await self._end()
+        return self._status
+
+    # --- start -------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        self._log_configuration()
+        await self._ledger.open()
+        try:
+            ignore_lease_signals()
+            self._listen_to_signals()
+            interrupted = await self._ledger.run(work.recover)
+            await self._ledger.run(_note, "started", {"version": __version__})
+            if interrupted:
+                log.warning("the last run was cut off; its uploads go on", uploads=interrupted)
+            await self.live.serve(web.application(self.live), self._config.web.socket)
+        except BaseException:
+            await self._ledger.close()
+            raise
+        # What start-up made stays for good: the collector need not walk it again and again.
+        gc.freeze()
+
+    def _log_configuration(self) -> None:
+        for secret in self._config.secrets():
+            register_secret(secret)
+        configure_logs(level=self._config.daemon.log_level, levels=self._config.daemon.log_levels)
+        log.info("uploaderd starts", version=__version__, configuration=str(self._config.file or "built in"))
+        for line in effective_lines(self._config):
+            log.info("configuration", **line)
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._asked_to_reload)
+
+    # --- work --------------------------------------------------------------------------------------
+
+    async def _generation(self) -> None:
+        """Work with one configuration, until told to stop or to take another."""
+        self._changed.clear()
+        registered = await register(self._config, self._ledger)
+        generation = Generation(self._config, registered, self._ledger, self._clock)
+        self.live.generation = generation
+        self._work = asyncio.create_task(generation.run(), name="generation")
+        watching = asyncio.create_task(self._watch_until_safe(generation), name="until-safe")
+        changed = asyncio.create_task(self._changed.wait())
+        try:
+            await asyncio.wait((self._work, changed, watching), return_when=asyncio.FIRST_COMPLETED)
+            generation.stop()
+            await self._within_grace(self._work)
+        finally:
+            watching.cancel()
+            changed.cancel()
+        if self._again is not None:
+            self._config, self._again = self._again, None
+            self._log_configuration()
+
+    async def _within_grace(self, running: asyncio.Task[None]) -> None:
+        """Let parts in flight finish; past the grace, or at a second signal, cut them off."""
+        grace = self._config.daemon.shutdown_grace
+        done, _ = await asyncio.wait((running,), timeout=grace)
+        if not done:
+            log.warning("parts in flight did not finish in time; they are sent again", grace_seconds=grace)
+            running.cancel()
+        try:
+            await running
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+
+    async def _watch_until_safe(self, generation: Generation) -> None:
+        """With `--until-safe`: return once everything is settled, nothing is on its way."""
+        if self._until_safe is None:
+            await asyncio.Event().wait()
+            return
+        while True:
+            totals = await self._ledger.run(lambda tx: read.totals(tx.conn))
+            quiet = all(watcher.settled for watcher in generation.watchers.values())
+            if quiet and totals.waiting == 0 and totals.safe + totals.troubled >= self._until_safe:
+                self._status = OK if totals.troubled == 0 else PROBLEMS
+                log.info("everything is settled", safe=totals.safe, in_trouble=totals.troubled)
+                self._stop.set()
+                return
+            await self._clock.sleep(SETTLED_LOOK_SECONDS)
+
+    # --- stop --------------------------------------------------------------------------------------
+
+    def _asked_to_stop(self, number: int) -> None:
+        if self._stop.is_set():
+            log.warning("told to stop again: stopping now", signal=signal.Signals(number).name)
+            if self._work is not None:
+                self._work.cancel()
+            return
+        log.info(
+            "told to stop; parts in flight finish",
+            signal=signal.Signals(number).name,
+            grace_seconds=self._config.daemon.shutdown_grace,
+        )
+        self._stop.set()
+        self._changed.set()
+
+    def _asked_to_reload(self) -> None:
+        if self._reload is None:
+            log.warning("there is no configuration file to read again")
+            return
+        try:
+            config = self._reload()
+        except ConfigError as error:
+            log.error("the new configuration is refused; the old one stays", faults=list(error.faults))
+            return
+        if (config.ledger.path, config.web.socket) != (self._config.ledger.path, self._config.web.socket):
+            log.error(
+                "the ledger's path and the socket change only at a restart; the old configuration stays"
+            )
+            return
+        log.info("taking the new configuration")
+        self._again = config
+        self._changed.set()
+
+    async def _end(self) -> None:
+        await self.live.close()
+        try:
+            await self._ledger.run(_note, "stopped", {"status": self._status})
+        except LedgerError as error:
+            log.error("the end could not be written to the ledger", reason=str(error))
+        await self._ledger.close()
+        log.info("uploaderd has stopped", status=self._status)
+
+
+def _note(tx: Transaction, kind: str, detail: dict[str, object]) -> None:
+    tx.event(Event(kind, detail=detail))

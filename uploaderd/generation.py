@@ -1,0 +1,188 @@
+"""Everything that a configuration brings to life: the pools, the watchers, and what connects them.
+
+A reload ends one generation and begins the next on the same ledger; half-done uploads keep their
+sessions in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from uploaderd.clock import Clock
+from uploaderd.config import Config, DirectoryProvider
+from uploaderd.errors import LedgerBroken
+from uploaderd.finished import writer_has
+from uploaderd.intake import Intake, IntakeProvider
+from uploaderd.keys import text_of
+from uploaderd.ledger import Ledger, health, intake, read
+from uploaderd.logs.setup import get_logger
+from uploaderd.media import content_type
+from uploaderd.model import Claim, OnConflict, OnNewVersion
+from uploaderd.provider import Provider
+from uploaderd.providers import limits_of, open_provider
+from uploaderd.upload import Wishes
+from uploaderd.watcher import Watcher
+from uploaderd.worker import Pool, Surroundings
+
+log = get_logger(__name__)
+
+RESTART_SECONDS: Final = (1.0, 5.0, 15.0, 60.0)
+"""Pauses before a part of the daemon that failed unexpectedly is begun again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The ledger's ids of what the configuration names."""
+
+    sources: dict[str, int]
+    providers: dict[str, int]
+    used: frozenset[str]
+    """Providers that hold at least one verified copy."""
+
+
+async def register(config: Config, ledger: Ledger) -> Registered:
+    """Make the configuration's sources and providers known to the ledger.
+
+    Raises:
+        LedgerError: a provider's name stood for something else before.
+    """
+    sources = {
+        name: await ledger.run(intake.register_source, name, os.fsencode(source.path))
+        for name, source in config.sources.items()
+    }
+    providers = {
+        name: await ledger.run(intake.register_provider, name, provider.type, provider.target)
+        for name, provider in config.providers.items()
+    }
+    enabled = frozenset(id_ for name, id_ in providers.items() if config.providers[name].enabled)
+    await ledger.run(health.configured, enabled)
+    used = await ledger.run(lambda tx: read.used_providers(tx.conn))
+    return Registered(sources, providers, used)
+
+
+class Generation:
+    """One configuration at work."""
+
+    def __init__(self, config: Config, registered: Registered, ledger: Ledger, clock: Clock) -> None:
+        self.config = config
+        self._ledger = ledger
+        self._clock = clock
+        self._stopping = asyncio.Event()
+        self.pools = {
+            name: self._pool(name, registered)
+            for name, provider in config.providers.items()
+            if provider.enabled
+        }
+        self.intake = Intake(
+            ledger,
+            config,
+            registered.sources,
+            {
+                name: IntakeProvider(registered.providers[name], limits_of(provider), provider.prefix)
+                for name, provider in config.providers.items()
+            },
+            wake=self.wake,
+            host=socket.gethostname(),
+        )
+        self.watchers = {
+            name: Watcher(name, source, registered.sources[name], self.intake, ledger, clock)
+            for name, source in config.sources.items()
+        }
+
+    def wake(self) -> None:
+        """Something was queued."""
+        for pool in self.pools.values():
+            pool.wake()
+
+    def stop(self) -> None:
+        """Find and claim nothing more; parts in flight finish, then `run` returns."""
+        self._stopping.set()
+        for pool in self.pools.values():
+            pool.stop()
+
+    async def run(self) -> None:
+        """Work until stopped.
+
+        Raises:
+            LedgerBroken: the ledger's storage failed; the process must end.
+        """
+        async with asyncio.TaskGroup() as group:
+            watching = [
+                group.create_task(self._supervise(f"watcher {name}", watcher.run), name=f"watcher:{name}")
+                for name, watcher in self.watchers.items()
+            ]
+            for name, pool in self.pools.items():
+                group.create_task(self._supervise(f"provider {name}", pool.run), name=f"pool:{name}")
+            await self._stopping.wait()
+            for task in watching:
+                task.cancel()
+
+    async def _supervise(self, what: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Begin a part of the daemon again if it fails: one part's bug must not stop the others."""
+        failures = 0
+        while True:
+            try:
+                await run()
+                return
+            except LedgerBroken:
+                raise
+            except Exception:
+                log.exception("a part of the daemon failed; it begins again", part=what)
+            pause = RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)]
+            failures += 1
+            await self._clock.sleep(pause)
+
+    def _pool(self, name: str, registered: Registered) -> Pool:
+        config = self.config.providers[name]
+
+        async def opened() -> Provider:
+            expects = isinstance(config, DirectoryProvider) and name in registered.used
+            return await open_provider(name, config, expect_marker=expects)
+
+        surroundings = Surroundings(
+            wishes=lambda claim, rate: self._wishes(name, claim, rate),
+            resweep=self._resweep,
+            offer=self._offer,
+            safe=self._safe,
+        )
+        return Pool(
+            name,
+            registered.providers[name],
+            opened,
+            self._ledger,
+            self._clock,
+            surroundings,
+            max_uploads=config.max_uploads,
+            max_parts=config.max_parts,
+        )
+
+    def _wishes(self, name: str, claim: Claim, rate: float | None) -> Wishes:
+        provider = self.config.providers[name]
+        source = self.config.sources.get(claim.source)
+        return Wishes(
+            content_type=content_type(text_of(claim.path)),
+            metadata=source.metadata if source is not None else {},
+            on_conflict=OnConflict(provider.on_conflict),
+            on_new_version=OnNewVersion(provider.on_new_version),
+            part_size=provider.part_size,
+            rate=rate,
+            writer_has=writer_has,
+        )
+
+    async def _resweep(self, source: str) -> None:
+        if (watcher := self.watchers.get(source)) is not None:
+            await watcher.sweep()
+
+    def _offer(self, source: str, path: bytes) -> None:
+        if (watcher := self.watchers.get(source)) is not None:
+            watcher.look_at(path)
+
+    async def _safe(self, claim: Claim) -> None:
+        providers = await self._ledger.run(lambda tx: read.holders(tx.conn, claim.recording_id))
+        took = (self._clock.now() - claim.finished_at) / 1000
+        log.info("recording safe", providers=providers, seconds_since_finished=round(took, 3))
