@@ -246,6 +246,7 @@ SECRETS: st.SearchStrategy[str] = st.text(
 def test_a_registered_secret_is_in_no_line_whatever_the_nesting(
     data: st.DataObject, secret: str, form: Any
 ) -> None:
+    secrets._registered = secrets._Registered()  # each example its own
     register_secret(secret)
     stream = io.StringIO()
     configure(level="debug", levels={"library": "debug"}, stream=stream, form=form)

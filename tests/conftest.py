@@ -1,0 +1,83 @@
+"""Fixtures for the whole suite: the servers, started when the first test asks and ended after the last.
+
+Nothing heavy is imported here, so that a single small test starts at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from tests.servers.azurite import Azurite
+    from tests.servers.gcs import GcsEmulator
+    from tests.servers.moto import Moto
+    from tests.strict import StrictServer
+
+T = TypeVar("T")
+
+# What the person who runs the tests has set for other programs must not steer ours.
+_FOREIGN = ("AWS_", "AZURE_", "BOTO_", "GCP_", "GCS_", "GOOGLE_", "STORAGE_", "TAVUS_", "UPLOADERD_")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+def pytest_configure() -> None:
+    for name in list(os.environ):
+        foreign = name.startswith(_FOREIGN) and not name.startswith("UPLOADERD_TEST_")
+        if foreign or name.lower() in _PROXIES:
+            del os.environ[name]
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # without it botocore asks 169.254.169.254, and waits
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Moto]:
+    """moto's S3 at `moto.url`."""
+    from tests.servers.moto import running
+
+    yield from _run(running())
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    """Azure's emulator at `azurite.url`, with `azurite.account` and `azurite.key`."""
+    from tests.servers.azurite import running
+
+    yield from _run(running())
+
+
+@pytest.fixture(scope="session")
+def gcs_emulator() -> Iterator[GcsEmulator]:
+    """gcp-storage-emulator at `gcs_emulator.url`."""
+    from tests.servers.gcs import running
+
+    yield from _run(running())
+
+
+@pytest.fixture(scope="session")
+def strict() -> Iterator[StrictServer]:
+    """The project's own endpoint, one for the whole run; a test that steers faults starts one of its own."""
+    from tests.strict import StrictServer
+
+    with StrictServer() as server:
+        yield server
+        assert server.crashes == []
+
+
+def _run(server: AbstractContextManager[T]) -> Iterator[T]:
+    """The server while it runs; where it is not installed a skip, in CI a failure."""
+    from tests.servers.process import MissingError, must_run
+
+    with ExitStack() as running:
+        try:
+            started = running.enter_context(server)
+        except MissingError as error:
+            if must_run():
+                pytest.fail(str(error), pytrace=False)
+            pytest.skip(str(error))
+        yield started
