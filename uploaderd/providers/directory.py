@@ -108,7 +108,7 @@ class Directory:
             held = await file.run("truncating", lambda: _cut(file.fileno(), body.offset))
             if held < body.offset:
                 raise Fault(
-                    f"{self._where(session.spec.key)}: {held} bytes are held, the part begins at {body.offset}",
+                    f"{self._where(session.spec.key)}: {held} bytes held, part begins at {body.offset}",
                     code="gap",
                 )
             for later in [offset for offset in proven if offset >= body.offset]:
@@ -121,10 +121,9 @@ class Directory:
         size = sum(part.size for part in parts)
         async with self._held_file(session) as file:
             # What a part that nobody acknowledged left behind the others.
-            await file.run("truncating", lambda: _cut(file.fileno(), size))
+            held = await file.run("truncating", lambda: _cut(file.fileno(), size))
             await file.sync()
-            there = await self._content(session, file, size)
-            if not checksum.same(there, content):
+            if held < size or not checksum.same(await self._content(session, file, size), content):
                 # With it goes the session: what is wrong in it cannot be told from what is right.
                 await self.abort(session)
                 raise self._corrupted(session.spec)
@@ -260,8 +259,6 @@ class Directory:
                 step = min(next_proven - position, _STEP)
                 proven[position] = await file.read_back(position, step)
             pieces.append(proven[position])
-            if pieces[-1].size == 0:
-                break  # shorter than what was acknowledged: another checksum, too
             position += pieces[-1].size
         return checksum.combine(pieces)
 

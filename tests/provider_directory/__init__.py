@@ -1,0 +1,1 @@
+"""What is special about a directory as a provider; what it shares with all is in `tests.contract`."""

@@ -1,0 +1,66 @@
+"""The one place that knows all providers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from uploaderd.config import DirectoryProvider
+from uploaderd.errors import Fault
+from uploaderd.providers import open_provider
+
+
+async def test_open_provider_hands_the_marker_on(tmp_path: Path) -> None:
+    config = DirectoryProvider(type="directory", path=tmp_path)
+    provider = await open_provider("nas", config, expect_marker=True)
+
+    with pytest.raises(Fault, match="marker"):
+        await provider.probe()
+    assert (provider.name, provider.target) == ("nas", f"file://{tmp_path}")
+    await provider.aclose()
+
+
+def _python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_a_directory_needs_no_cloud_library() -> None:
+    loaded = _python(
+        "import asyncio, sys, pathlib\n"
+        "from uploaderd.config import DirectoryProvider\n"
+        "from uploaderd.providers import open_provider\n"
+        "config = DirectoryProvider(type='directory', path=pathlib.Path('/nowhere'))\n"
+        "asyncio.run(open_provider('nas', config))\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))\n"
+    ).split()
+
+    assert "awscrt" in loaded, "the checksums"
+    assert not {"aiobotocore", "botocore", "azure", "gcloud", "aiohttp"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("aiobotocore", "S3Provider(type='s3', bucket='b')"),
+        ("azure", "AzureProvider(type='azure', account='a', container='c')"),
+        ("gcloud", "GcsProvider(type='gcs', bucket='b', anonymous=True)"),
+    ],
+)
+def test_a_missing_library_is_said_plainly(module: str, code: str) -> None:
+    said = _python(
+        f"import asyncio, sys; sys.modules[{module!r}] = None\n"
+        "from uploaderd.config import *\n"
+        "from uploaderd.providers import open_provider\n"
+        "try:\n"
+        f"    asyncio.run(open_provider('cloud_one', {code}))\n"
+        "except ConfigError as error:\n"
+        "    print(*error.faults)\n"
+    )
+
+    assert "[providers.cloud_one]" in said
+    assert module in said
+    assert "not installed" in said
