@@ -157,10 +157,10 @@ class S3Provider(AnyCloud):
     )
     retain_for: SecondsOrOff = Field(None, description="Object lock: how long from the upload on. Or `off`.")
     legal_hold: Flag = Field(False, description="Object lock: put a legal hold on each object.")
-    checksum: Literal["auto", "crc64nvme", "crc32c", "none"] = Field(
+    checksum: Literal["auto", "crc64nvme", "crc32c", "md5", "none"] = Field(
         "auto",
-        description="Which whole-object checksum the store is asked to check: `crc64nvme`, `crc32c`,"
-        " `none`, or `auto` to find out.",
+        description="What the store is asked to check: `crc64nvme` or `crc32c` of the whole object, `md5`"
+        " of each request, `none`, or `auto` to find out.",
     )
 
     @property
