@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -27,6 +29,8 @@ from uploaderd.model import (
     RecordingState,
     Session,
 )
+
+T = TypeVar("T")
 
 CONTENT = Checksum(5, 0x11223344, 0xFFEEDDCCBBAA9988)
 PROOF = Proof("crc64nvme full object, stat", "value")
@@ -252,7 +256,7 @@ class QueueMachine(RuleBasedStateMachine):
             )
         self.working: list[Claim] = []
 
-    def do(self, coroutine):  # type: ignore[no-untyped-def]  # runs any awaitable, returns its result
+    def do(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(coroutine)
 
     def teardown(self) -> None:
