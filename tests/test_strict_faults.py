@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -20,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.strict import Fault, Kind, StrictProcess, StrictServer
 from tests.strict.faults import FaultBook
+from tests.strict.gcs_state import Session
 from tests.strict.store import IN_MEMORY
 
 BUCKET = "recordings"
@@ -159,6 +161,36 @@ def _signed_put(server: StrictServer, key: str, size: int) -> bytes:
     return f"PUT /{BUCKET}/{key} HTTP/1.1\r\n{head}\r\n".encode()
 
 
+@pytest.mark.parametrize("kind", ["s3", "azure", "gcs"])
+def test_a_client_that_dies_in_mid_body(server: StrictServer, kind: str) -> None:
+    head = _signed_put(server, "a", 2 * MIB)
+    if kind == "azure":
+        server.azure.account.tokens.add("t")
+        server.azure.create_container(BUCKET)
+        target = f"/azure/{server.azure.account.name}/{BUCKET}/a?comp=block&blockid=AAAA"
+        head = _plain_put(target, 2 * MIB, "Authorization: Bearer t", "x-ms-version: 2021-12-02")
+    if kind == "gcs":
+        server.gcs.create_bucket(BUCKET)
+        session = Session("s", BUCKET, "a", {}, {}, {}, 0.0)
+        server.gcs.sessions["s"] = session
+        target = f"/gcs/upload/storage/v1/b/{BUCKET}/o?uploadType=resumable&upload_id=s"
+        head = _plain_put(target, 2 * MIB, f"Content-Range: bytes 0-{2 * MIB - 1}/*")
+    with socket.create_connection(("127.0.0.1", server.port), 10) as peer:
+        peer.sendall(head + b"x" * (MIB + 1))
+    gone = server.log.wait_for(lambda entry: entry.key == "a")
+    assert (gone.status, gone.received) == (0, MIB + 1)
+    assert stored(server) == {}
+    if kind == "azure":
+        assert server.azure.uncommitted(BUCKET) == {}
+    if kind == "gcs":
+        assert server.gcs.sessions["s"].held == MIB
+
+
+def _plain_put(target: str, size: int, *headers: str) -> bytes:
+    lines = [f"PUT {target} HTTP/1.1", "Host: x", f"Content-Length: {size}", *headers, "", ""]
+    return "\r\n".join(lines).encode()
+
+
 async def test_hold_and_hold_reply(server: StrictServer, s3: Any) -> None:
     for kind, there in ((Kind.HOLD, False), (Kind.HOLD_REPLY, True)):
         with server.faults.expected(Fault(kind)) as (fault,):
@@ -193,9 +225,14 @@ def test_100_continue_comes_after_the_head_was_accepted(server: StrictServer) ->
 
 def test_throttle(server: StrictServer, s3: Any) -> None:
     begun = time.monotonic()
-    with server.faults.expected(Fault(Kind.THROTTLE, rate=2 * MIB)):
-        s3.put_object(Bucket=BUCKET, Key="a", Body=b"x" * MIB)
-    assert time.monotonic() - begun >= 0.4
+    with (
+        server.faults.expected(Fault(Kind.THROTTLE, rate=4 * MIB, count=None)),
+        ThreadPoolExecutor(2) as pool,
+    ):
+        for key in "ab":  # the rate is that of both together
+            pool.submit(s3.put_object, Bucket=BUCKET, Key=key, Body=b"x" * MIB)
+    assert time.monotonic() - begun >= 0.45
+    assert sorted(stored(server)) == ["a", "b"]
 
 
 def test_latency(server: StrictServer, s3: Any) -> None:

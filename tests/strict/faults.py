@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -33,7 +34,7 @@ class Kind(StrEnum):
     RESET_BODY = "reset_body"  # reset after `after_bytes` of the request's body
     STALL_BODY = "stall_body"  # stop reading after `after_bytes`, until released
     NEVER_CONTINUE = "never_continue"  # no `100 Continue`
-    THROTTLE = "throttle"  # read the body at `rate` bytes a second
+    THROTTLE = "throttle"  # bodies pass at `rate` bytes a second, all requests of the fault together
     FLIP_IN_TRANSIT = "flip_in_transit"  # byte `at_byte` arrives wrong; the server checks what it got
     FLIP_AT_REST = "flip_at_rest"  # byte `at_byte` is stored wrong under the digests of what came
     TRUNCATE = "truncate"  # store the first `keep` bytes only (half, when negative), answer success
@@ -46,7 +47,8 @@ class Fault:
     """One thing that goes wrong `count` times (None: always), after `skip` matching requests went unharmed.
 
     `protocol`, `operation` and `key` are shell patterns over "s3", "azure", "gcs", the operation's name as
-    the provider's documentation has it ("UploadPart", "PutBlock", "ResumableChunk"), and the object's key.
+    the provider's documentation has it ("UploadPart", "PutBlock", "ResumableChunk"), and the object's key
+    ("" where only the body says it: GCS multipart, and an opening without `name` in the query).
     """
 
     kind: Kind
@@ -69,9 +71,16 @@ class Fault:
     armed: int = field(default=0, init=False)
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False, repr=False)
     _released: bool = field(default=False, init=False, repr=False)
+    _clear_at: float = field(default=0.0, init=False, repr=False)
     _waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = field(
         default_factory=list, init=False, repr=False
     )
+
+    async def pace(self, size: int) -> None:
+        """Wait until `size` more bytes may have passed at `rate`."""
+        now = time.monotonic()
+        self._clear_at = max(self._clear_at, now) + size / self.rate
+        await asyncio.sleep(self._clear_at - now)
 
     def fire(self) -> None:
         with self._changed:

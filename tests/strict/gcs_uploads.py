@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -55,6 +56,7 @@ class Uploads:
         if query.get("uploadType") == "multipart":
             fields, content = self._related(exchange, content)
             name = str(fields.get("name", name))
+            exchange.call = replace(exchange.call, key=name)
             claims = {}  # they would speak of the envelope
         elif query.get("uploadType") not in ("media", None):
             raise RefusalError(400, "invalid", f"Invalid uploadType {query.get('uploadType')}")
@@ -94,6 +96,7 @@ class Uploads:
         query = exchange.query
         fields = json_object(b"".join([data async for data in exchange.body()]))
         name = str(fields.get("name", query.get("name", "")))
+        exchange.call = replace(exchange.call, key=name)
         check_name(name)
         check_preconditions(bucket, name, query)
         fields.setdefault("contentType", exchange.header("x-upload-content-type", "application/octet-stream"))

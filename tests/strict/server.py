@@ -11,7 +11,6 @@ import logging
 import ssl
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -275,14 +274,14 @@ class StrictServer:
             response.force_close()  # the client may or may not send the body that nobody asked for
         await response.prepare(request)
         if streamed and request.method != "HEAD":
-            await _stream(reply, response, cut.after_bytes if cut else None, slow.rate if slow else None)
+            await _stream(reply, response, cut.after_bytes if cut else None, slow)
         await response.write_eof()
         return response
 
 
-async def _stream(reply: Reply, response: web.StreamResponse, limit: int | None, rate: int | None) -> None:
-    """Send the body: at `rate` bytes a second, and only `limit` bytes of it (then DroppedError)."""
-    begun, sent = time.monotonic(), 0
+async def _stream(reply: Reply, response: web.StreamResponse, limit: int | None, slow: Fault | None) -> None:
+    """Send the body: at the pace of `slow`, and only `limit` bytes of it (then DroppedError)."""
+    sent = 0
     windows = iter([reply.body]) if reply.content is None else reply.content.read(reply.start, reply.stop)
     for data in windows:
         if limit is not None and sent + len(data) >= limit:
@@ -290,5 +289,5 @@ async def _stream(reply: Reply, response: web.StreamResponse, limit: int | None,
             raise DroppedError
         await response.write(data)
         sent += len(data)
-        if rate is not None:
-            await asyncio.sleep(max(0.0, begun + sent / rate - time.monotonic()))
+        if slow is not None:
+            await slow.pace(len(data))

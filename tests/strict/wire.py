@@ -179,12 +179,10 @@ class Exchange:
     async def body(self) -> AsyncIterator[bytes]:
         """The request's body as it arrives, after the wire's faults. Raises PeerLeftError, DroppedError."""
         self._say_continue()
-        begun = time.monotonic()
-        rate = 0
+        slow: Fault | None = None
         try:
             async for data in self.request.content.iter_any():
-                if self.received == 0 and (slow := self.fire(Kind.THROTTLE)):
-                    rate = slow.rate
+                slow = slow or self.fire(Kind.THROTTLE)
                 for kind in (Kind.RESET_BODY, Kind.STALL_BODY):
                     fault = self._armed_for(kind)
                     if fault is not None and self.received + len(data) >= fault.after_bytes:
@@ -193,8 +191,8 @@ class Exchange:
                         data = data[first:]
                         await self._interrupt(kind)
                 yield self._count(data)
-                if rate:
-                    await asyncio.sleep(max(0.0, begun + self.received / rate - time.monotonic()))
+                if slow is not None:
+                    await slow.pace(len(data))
         except (ConnectionError, web.RequestPayloadError, asyncio.IncompleteReadError) as error:
             raise PeerLeftError from error
 
