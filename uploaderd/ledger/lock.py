@@ -22,11 +22,16 @@ _FLOCK: Final = "hhqqi"
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that holds a ledger. `pid` is 0 if it lives in another PID namespace."""
+    """The process that holds a ledger. `pid` is 0 if it lives in another PID namespace.
+
+    `socket` is where it answers: a service manager may have told it another place than it tells the
+    person who asks.
+    """
 
     pid: int
     version: str
     started_at: int
+    socket: Path | None = None
 
 
 class LedgerLock:
@@ -36,7 +41,7 @@ class LedgerLock:
         self._fd = fd
 
     @classmethod
-    def take(cls, ledger: Path, version: str, now: int) -> LedgerLock:
+    def take(cls, ledger: Path, version: str, now: int, socket: Path | None = None) -> LedgerLock:
         """Hold the ledger.
 
         Raises:
@@ -53,7 +58,10 @@ class LedgerLock:
                 + (f" (process {held.pid})" if held is not None and held.pid else ""),
                 "stop that one, or give this one a ledger of its own ([ledger] path)",
             ) from error
-        record = json.dumps({"pid": os.getpid(), "version": version, "started_at": now}).encode()
+        told: dict[str, object] = {"pid": os.getpid(), "version": version, "started_at": now}
+        if socket is not None:
+            told["socket"] = str(socket)
+        record = json.dumps(told).encode()
         os.pwrite(fd, record, 0)
         os.ftruncate(fd, len(record))
         return cls(fd)
@@ -85,7 +93,8 @@ def holder(ledger: Path) -> Holder | None:
         os.close(fd)
     try:
         told = json.loads(record)
-        return Holder(pid, str(told["version"]), int(told["started_at"]))
+        socket = Path(told["socket"]) if "socket" in told else None
+        return Holder(pid, str(told["version"]), int(told["started_at"]), socket)
     except (ValueError, KeyError, TypeError):
         return Holder(pid, "", 0)  # it is about to write its record
 

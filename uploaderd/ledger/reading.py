@@ -1,0 +1,79 @@
+"""Reading a ledger, beside a running daemon or without one.
+
+sqlite-utils is not imported here: it would cost every `uploaderd status` 60 ms.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from uploaderd.errors import LedgerError, LedgerTooNew
+from uploaderd.ledger.writer import trouble
+
+APPLICATION_ID: Final = 0x75706C64
+"""`PRAGMA application_id`: "upld". Tells a ledger from somebody else's SQLite file."""
+
+MIGRATION_SET: Final = "uploaderd"
+MIGRATIONS_TABLE: Final = "_sqlite_migrations"
+"""Where sqlite-utils records the migrations that a file has had."""
+
+KNOWN_MIGRATIONS: Final = ("m001_first",)
+"""Those that this version has (`schema.migrations`, in order)."""
+
+BUSY_TIMEOUT_MS: Final = 30_000
+
+
+def connect_readonly(path: Path) -> sqlite3.Connection:
+    """A reading connection; sees only what is durable.
+
+    Raises:
+        LedgerError: there is no ledger, or it may not be read.
+        LedgerTooNew: a newer version wrote it.
+    """
+    if not path.exists():
+        raise LedgerError(f"there is no ledger at {path}", "has the daemon run yet? `uploaderd run` makes it")
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    try:
+        conn = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        conn.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        empty = look(conn, path)
+    except sqlite3.Error as error:
+        raise unreadable(path, error) from error
+    if empty:
+        raise LedgerError(f"the ledger {path} is still empty", "its daemon is just starting: ask again")
+    return conn
+
+
+def look(conn: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is still empty; refuses what is not a ledger, or a newer one."""
+    tables = {row[0] for row in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return True
+    (application_id,) = conn.execute("PRAGMA application_id").fetchone()
+    if application_id != APPLICATION_ID or MIGRATIONS_TABLE not in tables:
+        raise LedgerError(f"{path} is an SQLite file, but no ledger", "set [ledger] path to another file")
+    applied = {
+        row[0]
+        for row in conn.execute(
+            f"SELECT name FROM {MIGRATIONS_TABLE} WHERE migration_set = ?", (MIGRATION_SET,)
+        )
+    }
+    if unknown := applied - set(KNOWN_MIGRATIONS):
+        raise LedgerTooNew(
+            f"the ledger {path} was written by a newer uploaderd (it has {', '.join(sorted(unknown))});"
+            " it was left untouched",
+            "upgrade this uploaderd, or go back to the backup that the newer one made beside the ledger",
+        )
+    return False
+
+
+def unreadable(path: Path, error: sqlite3.Error) -> LedgerError:
+    """What an error of SQLite means for whoever opens the file at `path`."""
+    refused = trouble(error)
+    if isinstance(refused, LedgerError):
+        refused.args = (f"{path}: {refused.message}",)
+        refused.message = f"{path}: {refused.message}"
+        return refused
+    return LedgerError(f"{path} cannot be used: {error}")
