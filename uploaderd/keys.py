@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -18,6 +18,8 @@ from uploaderd.provider import Limits
 FIELDS: Final = ("source", "date", "path", "name", "stem", "ext", "host", "site", "env")
 
 _FIELD: Final = re.compile(r"\{([a-z]+)(?::([^{}]*))?\}")
+_LONGEST_EXTENSION: Final = 16
+"""Bytes. What follows a dot further from the end is a part of the title, and may be cut."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -78,7 +80,7 @@ class Template:
                 value = ext
             case "date":
                 moment = datetime.fromtimestamp(named.at_ms / 1000, ZoneInfo(named.timezone))
-                return moment.strftime(argument)
+                value = moment.strftime(argument)
             case "host":
                 value = named.host
             case "site":
@@ -92,13 +94,15 @@ class Template:
                 code="key-empty",
                 hint="set the value, or take the field out of `key`",
             )
+        # The environment may hold bytes that are not UTF-8, as a path may.
+        value = text_of(value.encode("utf-8", "surrogateescape"))
         if value.startswith("/") or ".." in value.split("/"):
             raise KeyRefused(
                 f"the value {value!r} of {{{field}}} would climb out of its place in the key",
                 code="key-climbs",
                 hint="use a relative value without `..`",
             )
-        return _CONTROL.sub(_percent, value)
+        return value
 
 
 def parse_template(text: str) -> Template:
@@ -130,9 +134,10 @@ def parse_template(text: str) -> Template:
     literals = "".join(piece for piece in pieces if isinstance(piece, str))
     if "{" in literals or "}" in literals:
         raise ValueError("a brace that belongs to no field")
-    if text.startswith("/") or text.endswith("/") or _CONTROL.search(text):
+    sample = _FIELD.sub(_sample, text)
+    if sample.startswith("/") or sample.endswith("/") or _CONTROL.search(sample):
         raise ValueError("a key neither begins nor ends with '/', nor holds control characters")
-    if any(part in ("", ".", "..") for part in _FIELD.sub("x", text).split("/")):
+    if any(part in ("", ".", "..") for part in sample.split("/")):
         raise ValueError("a key has no empty, '.' or '..' component")
     if not any(isinstance(piece, tuple) and piece[0] in ("path", "name", "stem") for piece in pieces):
         raise ValueError("without {path}, {name} or {stem} every recording would get the same key")
@@ -180,7 +185,7 @@ def with_suffix(key: str, crc64nvme: int, limits: Limits) -> str:
     """
     folder, slash, name = key.rpartition("/")
     stem, dot, ext = name.rpartition(".")
-    if not stem:
+    if not stem or len(ext.encode()) > _LONGEST_EXTENSION:
         stem, dot, ext = name, "", ""
     tail = f".{crc64nvme:016x}{dot}{ext}"
     room = limits.max_key_bytes - len((folder + slash + tail).encode())
@@ -194,6 +199,12 @@ def with_suffix(key: str, crc64nvme: int, limits: Limits) -> str:
         )
     cut = stem.encode()[:room].decode("utf-8", "ignore")
     return f"{folder}{slash}{cut}{tail}"
+
+
+def _sample(field: re.Match[str]) -> str:
+    """A field as it may look in a key: a date's own slashes count, other values are checked later."""
+    name, argument = field.group(1), field.group(2)
+    return datetime(2026, 11, 20, tzinfo=UTC).strftime(argument) if name == "date" else "x"
 
 
 def _percent(match: re.Match[str]) -> str:

@@ -169,7 +169,7 @@ class OpenRecording:
                 )
             try:
                 there = os.stat(os.path.join(self._root, self._path), follow_symlinks=False)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return False
             except OSError as error:
                 raise _fault_of(error, self._root, self._path) from error
@@ -324,7 +324,8 @@ def _shown(root: bytes, path: bytes) -> str:
 def _fault_of(error: OSError, root: bytes, path: bytes) -> Fault:
     where = _shown(root, path)
     name = errno.errorcode.get(error.errno or 0, "EIO")
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+    # ENXIO: a socket took the path.
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
         return FileVanished(f"{where} is not there any more", code=name)
     if error.errno in (errno.EACCES, errno.EPERM):
         return FileFault(

@@ -33,10 +33,9 @@ class Backoff:
             raise ValueError("a delay follows at least one failure")
         # 2**64 exceeds every cap: the exponent stays small however long an outage lasts.
         ceiling = min(self.cap, self.base * 2.0 ** min(failures - 1, 64))
-        jittered = random() * ceiling
         if retry_after is None:
-            return jittered
-        return retry_after + min(jittered, self.base)
+            return random() * ceiling
+        return retry_after + random() * self.base
 
 
 UPLOADS: Final = Backoff(base=1.0, cap=300.0)
