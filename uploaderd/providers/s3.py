@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, suppress
-from typing import Any, Final
+from contextlib import suppress
+from typing import Final
 
 from botocore.exceptions import ClientError
 
@@ -32,8 +32,9 @@ from uploaderd.providers.s3_checksum import (
     content_md5,
     etag_of,
 )
-from uploaderd.providers.s3_faults import SPOKEN, Place, classified, code_of, status_of, unknown_header
-from uploaderd.providers.s3_login import Login, client_for, is_amazon
+from uploaderd.providers.s3_endpoint import Endpoint
+from uploaderd.providers.s3_faults import code_of, status_of, unknown_header
+from uploaderd.providers.s3_login import is_amazon
 from uploaderd.providers.s3_object import (
     address,
     condition,
@@ -64,34 +65,24 @@ async def connect(name: str, config: S3Provider) -> S3:
     Raises:
         Fault: the configuration makes no client (class provider).
     """
-    login = Login(config)
-    place = Place(name, config.bucket, config.target, login.region())
-    # Now, so that `login` can say what was found. Without one, each call says so, and `probe` looks again.
-    with suppress(*SPOKEN):
-        await login.load()
-    async with AsyncExitStack() as stack:
-        with classified(place, login, "connecting"):
-            client = await client_for(config, login, stack)
-        return S3(place, config, login, client, stack.pop_all())
+    return S3(config, await Endpoint.reach(name, config))
 
 
 class S3:
     """One bucket; satisfies `provider.Provider`, `Signs` and `Deletes`. Made by `connect`."""
 
-    def __init__(
-        self, place: Place, config: S3Provider, login: Login, client: Any, stack: AsyncExitStack
-    ) -> None:
-        self._place = place
+    def __init__(self, config: S3Provider, endpoint: Endpoint) -> None:
         self._config = config
-        self._login = login
-        self._client = client
-        self._stack = stack
+        self._endpoint = endpoint
+        self._client = endpoint.client
+        self._trying = endpoint.trying
+        self._at = endpoint.at
         self._amazon = is_amazon(config.endpoint_url)
         self._manners = Manners(config.checksum, amazon=self._amazon)
 
     @property
     def name(self) -> str:
-        return self._place.name
+        return self._endpoint.place.name
 
     @property
     def limits(self) -> Limits:
@@ -108,14 +99,14 @@ class S3:
 
     @property
     def login(self) -> str:
-        return str(self._login)
+        return str(self._endpoint.login)
 
     @property
     def target(self) -> str:
-        return self._place.target
+        return self._endpoint.place.target
 
     def address(self, key: str) -> str:
-        return address(self._config, self._place.region, key)
+        return address(self._config, self._endpoint.place.region, key)
 
     async def open(self, spec: ObjectSpec, part_size: int) -> Session:
         async def create(way: Way) -> Reply:
@@ -157,7 +148,7 @@ class S3:
         lean = not (algorithm is Algorithm.CRC32C or self._manners.checksum_with_part)
         act = f"sending part {number} of {session.spec.key!r}"
         sending = Sending(body)
-        with self._trying(act, sending):
+        async with self._endpoint.sending(act, sending):
             asked = await self._asked(algorithm, body) if not (algorithm.whole and lean) else {}
             try:
                 reply = await self._client.upload_part(
@@ -289,8 +280,8 @@ class S3:
 
     async def sign(self, key: str, expires: float) -> tuple[str, float]:
         with self._trying(f"signing {key!r}"):
-            await self._login.get_frozen_credentials()  # renews them first, if they are about to end
-            left = self._login.seconds_left()
+            await self._endpoint.login.get_frozen_credentials()  # renews them first, if they are about to end
+            left = self._endpoint.login.seconds_left()
             seconds = math.floor(min(expires, MAX_SIGNED, math.inf if left is None else left))
             if seconds < 1:
                 raise Fault(
@@ -302,35 +293,10 @@ class S3:
         return url, float(seconds)
 
     async def probe(self) -> None:
-        """A part for a session that never was: needs the right to write, and leaves nothing."""
-        prefix = f"{self._config.prefix}/" if self._config.prefix else ""
-        try:
-            with self._trying("probing"):
-                await self._client.upload_part(
-                    **self._at(f"{prefix}.uploaderd/probe"),
-                    UploadId="uploaderd-probe",
-                    PartNumber=1,
-                    Body=b"",
-                )
-        except SessionGone:
-            return
-        except Fault as fault:
-            if fault.failure is FailureClass.PROVIDER:
-                self._login.forget()  # the next probe sees what mended it
-            if fault.failure is FailureClass.PROVIDER or fault.http_status not in (400, 404, 500, 501):
-                raise
-            # Not every store knows what to say to that (moto: 500).
-            with self._trying("probing"):
-                await self._client.head_bucket(Bucket=self._place.bucket)
+        await self._endpoint.probe()
 
     async def aclose(self) -> None:
-        await self._stack.aclose()
-
-    def _at(self, key: str) -> dict[str, Any]:
-        return {"Bucket": self._place.bucket, "Key": key}
-
-    def _trying(self, act: str, sending: Sending | None = None) -> AbstractContextManager[None]:
-        return classified(self._place, self._login, act, sending)
+        await self._endpoint.aclose()
 
     async def _make_visible(
         self,
@@ -341,7 +307,7 @@ class S3:
         sending: Sending | None = None,
     ) -> tuple[Way, Reply]:
         """What its condition may refuse: S3 user guide, "Conditional write behavior"."""
-        with self._trying(act, sending):
+        async with self._endpoint.sending(act, sending):
             try:
                 return await self._manners.first_that_works(step, send)
             except ClientError as error:

@@ -265,14 +265,14 @@ def _unanswered(error: Exception, place: Place, login: str, act: str) -> Fault:
     for cause in _chain(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return Fault(
-                f"{act}: the server's certificate is not trusted ({cause.verify_message})",
+                f"{act}: the server's certificate is not trusted{_why(cause)}",
                 failure=FailureClass.PROVIDER,
                 code="CERTIFICATE_VERIFY_FAILED",
                 hint=f"renew the server's certificate, or name its authority in {place.table} ca_file",
             )
         if isinstance(cause, FileNotFoundError | PermissionError | IsADirectoryError):
             return Fault(
-                f"{act}: a file for the connection cannot be read ({cause.strerror}: {cause.filename})",
+                f"{act}: a file for the connection cannot be read ({cause.strerror})",
                 failure=FailureClass.PROVIDER,
                 code=kind,
                 hint=f"correct {place.table} ca_file or that file's permissions",
@@ -288,6 +288,12 @@ def _unanswered(error: Exception, place: Place, login: str, act: str) -> Fault:
     causes = [cause for cause in _chain(error) if isinstance(cause, OSError) and cause.strerror]
     why = causes[-1].strerror if causes else kind
     return Fault(f"{act}: {why} ({kind})", code=kind, recognised=isinstance(error, _BROKEN))
+
+
+def _why(error: ssl.SSLCertVerificationError) -> str:
+    # aiohttp's own error is one of these too, and lacks what OpenSSL said.
+    said = [cause.verify_message for cause in _chain(error) if hasattr(cause, "verify_message")]
+    return f" ({said[-1]})" if said else ""
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
