@@ -234,10 +234,14 @@ class Upload:
     # --- sending and completing ----------------------------------------------------------------
 
     async def _write(self, file: OpenRecording) -> Outcome:
-        in_parts = self._claim.handle is not None or file.size > self._provider.limits.max_single
+        part_size = plan.part_size(
+            file.size, self._provider.limits, configured=self._wishes.part_size, rate=self._wishes.rate
+        )
+        one_request = min(self._provider.limits.max_single, part_size)
+        in_parts = self._claim.handle is not None or file.size > one_request
         for _ in range(SESSIONS):
             try:
-                written = await (self._in_parts(file) if in_parts else self._at_once(file))
+                written = await (self._in_parts(file, part_size) if in_parts else self._at_once(file))
             except KeyTaken as taken:
                 if self._blind:
                     raise _unproven(taken) from taken
@@ -271,8 +275,8 @@ class Upload:
             if flow.taken != file.size:
                 await self._book.charge(flow.taken - file.size)
 
-    async def _in_parts(self, file: OpenRecording) -> Written:
-        session, receipts = await self._session(file)
+    async def _in_parts(self, file: OpenRecording, part_size: int) -> Written:
+        session, receipts = await self._session(part_size)
         held = await self._provider.parts(session) if receipts is not None else ()
         sender = Sender(self._provider, session, file, self._book, self._conditions, self._progress)
         if held:
@@ -285,21 +289,15 @@ class Upload:
         async with Watchdog(COMPLETE_SECONDS, COMPLETE_SECONDS):
             return Written(await self._provider.complete(session, parts, self._content), parts)
 
-    async def _session(self, file: OpenRecording) -> tuple[Session, tuple[Part, ...] | None]:
+    async def _session(self, part_size: int) -> tuple[Session, tuple[Part, ...] | None]:
         """The session to go on with and its receipts, or a new one and None."""
         claim = self._claim
         if claim.handle is not None and claim.part_size is not None:
             return Session(self._spec, claim.part_size, claim.handle), claim.parts
-        size = plan.part_size(
-            file.size,
-            self._provider.limits,
-            configured=self._wishes.part_size,
-            rate=self._wishes.rate,
-        )
         await self._book.intend()
-        session = await self._provider.open(self._spec, size)
+        session = await self._provider.open(self._spec, part_size)
         await self._book.opened(session)
-        self._claim = replace(claim, handle=session.handle, part_size=size, parts=())
+        self._claim = replace(claim, handle=session.handle, part_size=part_size, parts=())
         return session, None
 
     async def _after_session(self, file: OpenRecording) -> Outcome | None:

@@ -25,7 +25,7 @@ from uploaderd.logs.setup import about, get_logger
 from uploaderd.meter import Meter
 from uploaderd.model import Claim, FailureClass, Milliseconds
 from uploaderd.provider import Provider
-from uploaderd.send import Conditions, Progress
+from uploaderd.send import STALL_SECONDS, Conditions, Progress
 from uploaderd.upload import Outcome, Upload, Wishes
 
 log = get_logger(__name__)
@@ -65,6 +65,7 @@ class Surroundings:
     offer: Callable[[str, bytes], None]
     safe: Callable[[Claim], Awaitable[None]]
     chance: Callable[[], float] = field(default=random.random)
+    stall_seconds: float = STALL_SECONDS
 
 
 class Pool:
@@ -258,6 +259,7 @@ class Pool:
             random=self._surroundings.chance,
             pace=pace,
             stopping=self._stopping,
+            stall_seconds=self._surroundings.stall_seconds,
         )
         book = UploadBook(self._ledger, claim, self._id)
         wishes = self._surroundings.wishes(claim, self._part_rate)
@@ -273,7 +275,9 @@ class Pool:
             ) from error
 
     async def _verified(self, claim: Claim, outcome: Outcome, progress: Progress, seconds: float) -> None:
-        safe = await self._ledger.run(work.verified, claim.upload_id, outcome.found, outcome.proof)
+        safe = await self._ledger.run(
+            work.verified, claim.upload_id, outcome.found, outcome.proof, unlinked=outcome.unlinked
+        )
         await self._works()
         if seconds > 0 and progress.sent > 0:
             lanes = 1 if progress.sent <= progress.size / 2 else self._max_parts
@@ -287,8 +291,6 @@ class Pool:
             seconds=round(seconds, 3),
             proof=outcome.proof.kind,
         )
-        if outcome.unlinked:
-            await self._ledger.run(work.unlinked, claim.recording_id)
         if safe:
             await self._surroundings.safe(claim)
 

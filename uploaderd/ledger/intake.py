@@ -54,7 +54,10 @@ class NewRecording:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the ledger has at a path, or at an inode. `gone`: another content took its path."""
+    """What the ledger has at a path, or at an inode.
+
+    `gone`: its file is taken for removed, or another content took its path.
+    """
 
     id: int
     source_id: int
@@ -84,6 +87,12 @@ def register_source(tx: Transaction, name: str, path: bytes) -> int:
         (name, path),
     ).fetchone()
     return int(row[0])
+
+
+def source_device(tx: Transaction, source_id: int) -> int | None:
+    """The device that the source's root was last seen on; None if it never was."""
+    (device,) = tx.conn.execute("SELECT device FROM sources WHERE id = ?", (source_id,)).fetchone()
+    return None if device is None else int(device)
 
 
 def register_provider(tx: Transaction, name: str, type_: str, target: str) -> int:
@@ -158,10 +167,7 @@ def _enqueue(tx: Transaction, one: NewRecording) -> int | None:
     if one.doubt:
         tx.event(Event("doubtful", recording_id=recording_id, detail={"reason": one.doubt}))
     if known is not None:
-        tx.conn.execute(
-            "UPDATE recordings SET superseded_by = ? WHERE id = ? AND state IN ('waiting', 'failed', 'held')",
-            (recording_id, known.id),
-        )
+        superseded(tx, known.id, recording_id)
         tx.event(Event("new-version", recording_id=recording_id, detail={"replaces": known.id}))
     return recording_id
 
@@ -215,6 +221,14 @@ def replace(tx: Transaction, recording_id: int) -> None:
     drop_unsent(tx, recording_id)
 
 
+def superseded(tx: Transaction, recording_id: int, by: int) -> None:
+    """If the replaced recording was not sent yet, the one that took its place stands for it."""
+    tx.conn.execute(
+        "UPDATE recordings SET superseded_by = ? WHERE id = ? AND state IN ('waiting', 'failed', 'held')",
+        (by, recording_id),
+    )
+
+
 def drop_unsent(tx: Transaction, recording_id: int) -> None:
     """Take the recording's queued uploads out of the queue; their sessions become leftovers.
 
@@ -257,25 +271,27 @@ def touched(tx: Transaction, recording_id: int, identity: FileIdentity) -> None:
     tx.event(Event("touched", recording_id=recording_id))
 
 
-def revive(tx: Transaction, recording_id: int) -> None:
-    """A recording whose path another content took is found elsewhere: what was dropped is queued again.
+def revive(tx: Transaction, recording_id: int, path: bytes) -> None:
+    """A recording whose file was taken for gone, or whose path another content took, is found after all.
 
-    Its path is still that of the other: `renamed` must follow.
+    What was given up for that reason is queued again. `path` must be free; it may be another than before.
     """
     _one(
         tx.conn.execute(
-            "UPDATE recordings SET local = 'present', superseded_by = NULL"
-            " WHERE id = ? AND past = id AND local = 'replaced'",
-            (recording_id,),
+            "UPDATE recordings SET path = ?, local = 'present', past = 0, lost_at = NULL,"
+            " superseded_by = NULL WHERE id = ? AND past = id",
+            (path, recording_id),
         ),
         "revive",
         recording_id,
     )
     tx.conn.execute(
-        "UPDATE uploads SET state = 'queued', error_class = NULL, error_code = NULL, error_message = NULL,"
-        " error_hint = NULL WHERE recording_id = ? AND state = 'failed' AND error_code = 'superseded'",
+        "UPDATE uploads SET state = 'queued', failures = 0, error_class = NULL, error_code = NULL,"
+        " error_message = NULL, error_hint = NULL"
+        " WHERE recording_id = ? AND state = 'failed' AND error_class = 'recording'",
         (recording_id,),
     )
+    tx.event(Event("found-again", recording_id=recording_id))
 
 
 def renamed(tx: Transaction, recording_id: int, path: bytes, shown: tuple[str, str]) -> None:
@@ -332,14 +348,23 @@ def at_path(conn: sqlite3.Connection, source_id: int, path: bytes) -> Known | No
     return _known(row) if row is not None else None
 
 
-def at_inode(conn: sqlite3.Connection, source_id: int, inode: int) -> list[Known]:
-    """Recordings of the source with this inode: hard links, or what was renamed.
+def last_at_path(conn: sqlite3.Connection, source_id: int, path: bytes) -> Known | None:
+    """The newest recording that was there and is gone."""
+    row = conn.execute(
+        f"SELECT {_KNOWN} FROM recordings WHERE source_id = ? AND path = ? AND past <> 0"
+        " ORDER BY past DESC LIMIT 1",
+        (source_id, path),
+    ).fetchone()
+    return _known(row) if row is not None else None
 
-    Those too whose path another content took meanwhile: their file may have been moved out of its way.
+
+def at_inode(conn: sqlite3.Connection, source_id: int, inode: int) -> list[Known]:
+    """Recordings of the source with this inode: hard links, or what was renamed; present ones first.
+
+    Those too that are taken for gone: their file may have been moved before anybody looked.
     """
     rows = conn.execute(
-        f"SELECT {_KNOWN} FROM recordings WHERE inode = ? AND local <> 'removed' AND source_id = ?"
-        " ORDER BY past, id",
+        f"SELECT {_KNOWN} FROM recordings WHERE inode = ? AND source_id = ? ORDER BY past <> 0, id DESC",
         (_signed(inode), source_id),
     )
     return [_known(row) for row in rows]
@@ -351,12 +376,14 @@ def present(conn: sqlite3.Connection, source_id: int, under: bytes = b"") -> Ite
     A sweep walks beside it in the same order, in constant memory.
     """
     # "0" is the byte after "/": nothing below the folder sorts at or after it.
-    after, before = (under + b"/", under + b"0") if under else (b"", b"\xff" * 8)
+    after = under + b"/" if under else b""
+    below = "AND path < ?" if under else ""
+    bound = (under + b"0",) if under else ()
     while True:
         rows = conn.execute(
             "SELECT path, size, mtime_ns, inode, held IS NOT NULL FROM recordings"
-            " WHERE source_id = ? AND path > ? AND path < ? AND past = 0 ORDER BY path LIMIT ?",
-            (source_id, after, before, PAGE),
+            f" WHERE source_id = ? AND path > ? {below} AND past = 0 ORDER BY path LIMIT ?",
+            (source_id, after, *bound, PAGE),
         ).fetchall()
         for path, size, mtime_ns, inode, held in rows:
             yield Present(bytes(path), size, mtime_ns, _unsigned(inode), bool(held))

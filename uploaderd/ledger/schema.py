@@ -15,10 +15,10 @@ from typing import Final
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-APPLICATION_ID: Final = 0x75706C64
-"""`PRAGMA application_id`: "upld". Tells a ledger from somebody else's SQLite file."""
+from uploaderd.ledger.reading import APPLICATION_ID, MIGRATION_SET
 
-migrations: Final = Migrations("uploaderd")
+# A migration that is added here is named in `reading.KNOWN_MIGRATIONS` too.
+migrations: Final = Migrations(MIGRATION_SET)
 
 _TABLES: Final = (
     """
@@ -109,7 +109,7 @@ _TABLES: Final = (
     "CREATE INDEX recordings_waiting ON recordings (finished_at) WHERE state = 'waiting'",
     "CREATE INDEX recordings_unsafe ON recordings (state, id) WHERE state <> 'safe'",
     # Finds what was renamed: same inode, another path.
-    "CREATE INDEX recordings_inode ON recordings (inode) WHERE local <> 'removed'",
+    "CREATE INDEX recordings_inode ON recordings (inode)",
     # The key is frozen with the row and the token is there before anything is sent. `session` is
     # the provider's handle (a GCS one is a bearer secret: hence the file's mode).
     # `attempt_at` is set while an attempt runs: a row that still has it at start was interrupted.

@@ -247,8 +247,15 @@ def abandon(tx: Transaction, upload_id: int) -> None:
     )
 
 
-def verified(tx: Transaction, upload_id: int, found: ObjectInfo, proof: Proof) -> bool:
-    """The provider's evidence is in: the copy is there, whole. True if that made the recording safe."""
+def verified(
+    tx: Transaction, upload_id: int, found: ObjectInfo, proof: Proof, *, unlinked: bool = False
+) -> bool:
+    """The provider's evidence is in: the copy is there, whole. True if that made the recording safe.
+
+    `unlinked`: somebody unlinked the file while we held it open and read it whole.
+    """
+    if unlinked:
+        _unlinked(tx, _recording(tx.conn, upload_id))
     _record(tx, upload_id, "verified")
     _move(
         tx,
@@ -361,12 +368,12 @@ def stopped(tx: Transaction, upload_id: int) -> None:
     _move(tx, upload_id, _WORKING, "state = 'queued', attempt_at = NULL")
 
 
-def unlinked(tx: Transaction, recording_id: int) -> None:
-    """Somebody unlinked the file while we held it open and read it whole."""
-    tx.conn.execute(
+def _unlinked(tx: Transaction, recording_id: int) -> None:
+    fresh = tx.conn.execute(
         "UPDATE recordings SET local = 'removed', past = id WHERE id = ? AND past = 0", (recording_id,)
-    )
-    tx.event(Event("unlinked", recording_id=recording_id))
+    ).rowcount
+    if fresh:
+        tx.event(Event("unlinked", recording_id=recording_id))
 
 
 def recover(tx: Transaction) -> int:
