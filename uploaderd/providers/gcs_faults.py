@@ -141,7 +141,8 @@ def unanswered(error: BaseException, place: Place, act: str) -> Fault:
     """The fault that an exception means, one of `SPOKEN`: no reply came, or not the whole of it."""
     kind = type(error).__name__
     for cause in _chain(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
+        # aiohttp's own error of that kind has no `verify_message`; it leads to the one that has.
+        if isinstance(cause, ssl.SSLCertVerificationError) and not isinstance(cause, aiohttp.ClientError):
             return Fault(
                 f"{act}: the server's certificate is not trusted ({cause.verify_message})",
                 failure=FailureClass.PROVIDER,

@@ -17,6 +17,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -154,13 +155,7 @@ class Login:
             token = await asyncio.to_thread(
                 Token, service_file=io.StringIO(text) if text else None, scopes=SCOPES
             )
-            # The metadata server is a link-local address: a proxy would ask its own machine's.
-            proxy = None if token.token_type is Type.GCE_METADATA else self._proxy
-            await self.aclose()
-            self._session = await self._connect(proxy)
-            token.session = AioSession(self._session)  # type: ignore[arg-type]  # as below
         except OSError as error:
-            # A file that the connection needs, or the credentials themselves.
             what = f"{error.filename or path}: {error.strerror}"
             raise self._useless(
                 f"the login cannot be read ({what})", "correct the path, or let us read it"
@@ -174,6 +169,11 @@ class Login:
             raise self._useless(
                 f"the login cannot be used ({mask(str(error))})", "correct the credentials"
             ) from None
+        # The metadata server is a link-local address: a proxy would ask its own machine's.
+        proxy = None if token.token_type is Type.GCE_METADATA else self._proxy
+        await self.aclose()
+        self._session = await self._connect(proxy)
+        token.session = AioSession(self._session)  # type: ignore[arg-type]  # as below
         for name in ("private_key", "client_secret", "refresh_token"):
             if value := token.service_data.get(name):
                 register_secret(str(value))
@@ -182,8 +182,9 @@ class Login:
 
     async def _connect(self, proxy: str | None) -> aiohttp.ClientSession:
         """Tokens come from Google's own hosts: `ca_file` adds to the system's certificates here."""
-        ca_file = str(self._config.ca_file) if self._config.ca_file else None
-        context = await asyncio.to_thread(_context, ca_file)
+        context = await asyncio.to_thread(ssl.create_default_context)
+        if self._config.ca_file:
+            await load_ca_file(context, self._config.ca_file, self._place)
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=4),
             proxy=proxy,
@@ -252,6 +253,23 @@ class Login:
         )
 
 
+async def load_ca_file(context: ssl.SSLContext, path: Path, place: Place) -> None:
+    """Trust the certificates of a file.
+
+    Raises:
+        Fault: class provider; the next call tries again.
+    """
+    try:
+        await asyncio.to_thread(context.load_verify_locations, path)
+    except OSError as error:
+        raise Fault(
+            f"the certificates of {path} cannot be loaded: {error.strerror or error}",
+            failure=FailureClass.PROVIDER,
+            code="CaFile",
+            hint=f"correct {place.table} ca_file, or that file's permissions",
+        ) from None
+
+
 def _read(path: str) -> str:
     """A credentials file; ValueError, without its content, where it is none."""
     with open(path, encoding="utf-8") as file:
@@ -262,10 +280,3 @@ def _read(path: str) -> str:
     except (ValueError, KeyError, TypeError):
         raise ValueError('it is not a JSON object whose "type" is one of a login') from None
     return text
-
-
-def _context(ca_file: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if ca_file:
-        context.load_verify_locations(ca_file)
-    return context

@@ -21,10 +21,10 @@ from yarl import URL
 from uploaderd import __version__, checksum
 from uploaderd.config import GcsProvider
 from uploaderd.errors import Fault
-from uploaderd.model import TOKEN_METADATA, FailureClass, ObjectInfo, ObjectSpec, Token
+from uploaderd.model import TOKEN_METADATA, ObjectInfo, ObjectSpec, Token
 from uploaderd.provider import Body
 from uploaderd.providers.gcs_faults import SPOKEN, Answer, Place, answered, unanswered
-from uploaderd.providers.gcs_login import Login
+from uploaderd.providers.gcs_login import Login, load_ca_file
 
 GOOGLE: Final = "https://storage.googleapis.com"
 
@@ -175,16 +175,12 @@ class Wire:
         """Made at the first call, so that a missing `ca_file` is that call's fault and heals."""
         async with self._opening:
             if self._session is None:
-                ca_file = str(self._config.ca_file) if self._config.ca_file else None
-                try:
-                    context = await asyncio.to_thread(ssl.create_default_context, cafile=ca_file)
-                except OSError as error:
-                    raise Fault(
-                        f"the certificates of {ca_file} cannot be loaded: {error.strerror or error}",
-                        failure=FailureClass.PROVIDER,
-                        code="CaFile",
-                        hint=f"correct {self._place.table} ca_file, or that file's permissions",
-                    ) from None
+                # Instead of the system's certificates, where the operator names some.
+                if self._config.ca_file:
+                    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                    await load_ca_file(context, self._config.ca_file, self._place)
+                else:
+                    context = await asyncio.to_thread(ssl.create_default_context)
                 proxy = self._config.proxy
                 self._session = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(
