@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,6 @@ from botocore import exceptions as boto
 
 from tests.contract import acts
 from tests.strict import Fault, Kind, StrictServer
-from tests.strict.tls import self_signed
 from uploaderd import errors
 from uploaderd.model import FailureClass
 from uploaderd.providers.s3_faults import Place, fault_of
@@ -162,13 +160,6 @@ async def met(table: dict[str, Any], *, key: str = "a.mp4") -> errors.Fault:
         await provider.aclose()
 
 
-@pytest.fixture
-def recording_path(tmp_path: Path) -> Path:
-    path = tmp_path / "recording.mp4"
-    path.write_bytes(bytes(16 * MIB))
-    return path
-
-
 async def test_a_missing_bucket_pauses_until_it_is_there() -> None:
     with StrictServer() as server:
         provider = await acts.opened(settings(server.url), "s3_main")
@@ -256,33 +247,32 @@ async def test_a_refused_connection_and_an_unknown_host_pass() -> None:
 
 
 @asynccontextmanager
-async def hanging_up(folder: Path) -> AsyncIterator[tuple[str, Path]]:
-    """A server that refuses before it has read the body and hangs up, as S3 does."""
+async def hanging_up() -> AsyncIterator[str]:
+    """A server that refuses; where there is a body, the refusal is lost as it hangs up."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"content-length: 0\r\n" not in head.lower():
+            await reader.readexactly(MIB)
+            writer.transport.abort()
+            return
         body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
-        head = f"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-        writer.write(head.encode() + body)
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         await writer.drain()
-        # At once and with data unread, so that the kernel answers the rest with a reset.
-        writer.transport.abort()
+        writer.close()
 
-    context, ca_file = self_signed(folder)
-    assert context.verify_mode is ssl.CERT_NONE
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     async with server:
-        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", ca_file
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def test_a_refusal_that_is_lost_in_a_reset_is_asked_for(tmp_path: Path, recording_path: Path) -> None:
-    async with hanging_up(tmp_path) as (url, ca_file):
-        provider = await acts.opened(settings(url, ca_file=str(ca_file)), "s3_main")
-        recording = await OpenRecording.open(bytes(tmp_path), recording_path.name.encode())
+async def test_a_refusal_that_is_lost_in_a_reset_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(bytes(16 * MIB))
+    async with hanging_up() as url, await OpenRecording.open(bytes(tmp_path), b"a.mp4") as recording:
+        provider = await acts.opened(settings(url), "s3_main")
         try:
             with pytest.raises(errors.Fault) as caught:
                 await acts.put(provider, acts.spec_of("a.mp4", recording.size), recording)
         finally:
-            await recording.close()
             await provider.aclose()
     assert (caught.value.failure, caught.value.code) == (PROVIDER, "AccessDenied")

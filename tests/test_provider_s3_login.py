@@ -102,6 +102,19 @@ async def test_the_environment_does_not_redirect_the_endpoint(
     assert len(server.log.entries("UploadPart")) == 1
 
 
+async def test_the_aws_tools_broken_files_do_not_matter_beside_a_key(
+    server: StrictServer, opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        file = tmp_path / name
+        file.write_text("no table, no value\n")
+        monkeypatch.setenv(name, str(file))
+    account = server.s3.account
+    provider = await opened(access_key_id=account.access_key, secret_access_key=account.secret_key)
+
+    await provider.probe()
+
+
 async def test_amazon_itself_is_not_redirected_either(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is sent: only the addresses are looked at."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

@@ -164,7 +164,9 @@ class S3:
                 # MinIO wants what was announced at opening with each part; object lock does, too.
                 self._manners.checksum_with_part = True
                 raise Fault(
-                    f"{act}: {code_of(error)}, a checksum goes with each part now", code=code_of(error)
+                    f"{act}: {code_of(error)}, a checksum goes with each part now",
+                    code=code_of(error),
+                    http_status=status_of(error),
                 ) from error
         sent = await self._sent(sending, body, act)
         if algorithm.whole and lean and algorithm.told(reply) is None and not self._amazon:

@@ -22,13 +22,20 @@ class Sending:
     Attributes:
         failure: what reading the file raised. aiohttp turns it into a connection error; the caller
             of the request raises this one instead.
+        begun: a connection took something of the last sending.
         whole: the last sending came to the end of the range.
     """
 
     def __init__(self, body: Body) -> None:
         self._body = body
         self.failure: Exception | None = None
+        self.begun = False
         self.whole = len(body) == 0
+
+    @property
+    def broken(self) -> bool:
+        """Whether it stopped half way, and not for the file's sake."""
+        return self.begun and not self.whole and self.failure is None
 
     def __len__(self) -> int:
         return len(self._body)
@@ -44,6 +51,7 @@ class Sending:
 
     def __aiter__(self) -> AsyncIterator[memoryview]:
         self.failure = None
+        self.begun = False
         self.whole = False
         return _Windows(self, aiter(self._body))
 
@@ -71,6 +79,7 @@ class _Windows:
             self._sending.failure = error
             raise
         self._left -= len(window)
+        self._sending.begun = True
         # aiohttp slices each chunk to the length that is left: free for a view, a copy for a bytearray.
         return memoryview(window)
 

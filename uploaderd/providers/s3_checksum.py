@@ -66,11 +66,11 @@ class Algorithm(StrEnum):
         SeaweedFS gave CRC-64/NVME in that form (its issue 10235).
         """
         text = reply.get(self.member)
-        if not text or "-" in text or reply.get("ChecksumType") == "COMPOSITE":
+        if not text or reply.get("ChecksumType") == "COMPOSITE":
             return None
         try:
             return parse_b64(text)
-        except ValueError:
+        except ValueError:  # "-4" at its end is no base64
             return None
 
 

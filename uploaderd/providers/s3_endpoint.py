@@ -73,12 +73,7 @@ class Endpoint:
             with classified(self.place, self.login, act, sending):
                 yield
         except Fault as fault:
-            if (
-                sending is None
-                or sending.whole
-                or fault.http_status
-                or fault.failure is not FailureClass.TRANSIENT
-            ):
+            if sending is None or not sending.broken or fault.http_status is not None:
                 raise
             try:
                 async with asyncio.timeout(REASON_TIMEOUT):

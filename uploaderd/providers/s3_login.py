@@ -185,8 +185,13 @@ async def client_for(config: S3Provider, login: Login, stack: AsyncExitStack) ->
     """
     # The session sees neither profile nor files of the AWS tools: the configuration alone decides
     # how the client behaves, and a broken profile shows as a fault of the login, not of the start.
+    nothing = (None, None, os.devnull, None)
     session = AioSession(
-        session_vars={"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
+        session_vars={
+            "profile": (None, None, None, None),
+            "config_file": nothing,
+            "credentials_file": nothing,
+        }
     )
     session.register_component("credential_provider", login)
     client = await stack.enter_async_context(
