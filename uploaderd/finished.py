@@ -1,0 +1,163 @@
+"""Is it finished? Quiet for long enough, and nobody has it open for writing, where the kernel tells.
+
+The kernel tells through a read lease (fcntl(2), F_SETLEASE): it is refused while any process, in any
+container, has the file open for writing or mapped writable. It is given back at once: held, it would
+make the recorder's next open wait.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from uploaderd.clock import Clock
+from uploaderd.config import Source
+from uploaderd.errors import FileVanished
+from uploaderd.model import FileIdentity, FinishedBy, Milliseconds
+from uploaderd.mounts import Mount, mount_of
+from uploaderd.reader import fingerprint, identity_of, open_beneath
+
+LOOK_AGAIN: Final = 0.2
+"""Seconds until a file that somebody still writes is looked at again: nothing is reported on close, and
+a file is to be queued at most 0.3 s (median) later than its quiet time allows."""
+
+EARLIEST_MS: Final = 946_684_800_000
+"""2000-01-01: a time before it comes from a machine without a battery clock."""
+
+_DAY_MS: Final = 86_400_000
+_NETWORK_MARGIN: Final = 3600.0
+"""Seconds by which a file server's clock is trusted to be right: on a network file system, a file that
+was never seen before must be older than that to count as quiet at first sight."""
+
+
+def ignore_lease_signals() -> None:
+    """Live through the SIGIO of somebody who opens a file in the instant in which its lease is held.
+
+    Call it once, in the main thread, before the first look: the signal ends a process by default.
+    """
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+
+
+def writer_has(fd: int) -> bool | None:
+    """Whether some process has the file open for writing; None where that cannot be known.
+
+    `fd` is open for reading only. It cannot be known on file systems that other hosts write to, and
+    of a file of another owner without CAP_LEASE.
+    """
+    if mount_of(fd) is Mount.NETWORK:
+        return None
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+def plausible(mtime_ns: int, now: Milliseconds) -> bool:
+    """Whether a file's time can be believed: after 2000, and at most a day ahead of our clock."""
+    return EARLIEST_MS <= mtime_ns // 1_000_000 <= now + _DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one look at a file came to.
+
+    Attributes:
+        identity: the file as it is now; with its fingerprint if it is finished.
+        finished_by: None while it is not finished.
+        obstacle: what keeps it: it changed since the last look, somebody writes, or it was not quiet
+            for long enough.
+        wait: seconds until another look is worth it.
+    """
+
+    identity: FileIdentity
+    finished_by: FinishedBy | None = None
+    obstacle: Literal["", "changed", "writer", "quiet"] = ""
+    wait: float = 0.0
+
+
+class Judge:
+    """Looks at the files of one source. All methods block: call them on a thread."""
+
+    def __init__(self, root: bytes, source: Source, clock: Clock) -> None:
+        self._root = root
+        self._source = source
+        self._clock = clock
+        self.lease: bool | None = None
+        """Whether the last lease that was asked for could be had; None before the first."""
+
+    @property
+    def shortest(self) -> float:
+        """Seconds after its last change before which no file is finished."""
+        return self._needed(lease=self._source.finished == "auto", network=False)
+
+    def look(self, path: bytes, before: FileIdentity | None = None, since: float | None = None) -> Verdict:
+        """Look at a file.
+
+        Args:
+            path: relative to the source.
+            before: as it was when last looked at; None at first sight.
+            since: on the monotonic clock, since when it is known not to have changed; None at first
+                sight: then its mtime alone has to tell.
+
+        Raises:
+            FileVanished: nothing is there any more, or no regular file.
+            FileFault: it may not be read.
+            SourceMissing: the root itself is not there.
+            OSError: the disk or mount failed.
+        """
+        fd = open_beneath(self._root, path)
+        try:
+            status = os.fstat(fd)
+            identity = identity_of(status)
+            if before is not None and not before.same_stat(identity):
+                return Verdict(identity, obstacle="changed", wait=self.shortest)
+            mount = mount_of(fd)
+            quiet = self._quiet(identity, since, mount)
+            if quiet < self.shortest:
+                return Verdict(identity, obstacle="quiet", wait=self.shortest - quiet)
+            writer = None
+            if self._source.finished != "quiet":
+                writer = writer_has(fd)
+                self.lease = writer is not None
+            if writer:
+                return Verdict(identity, obstacle="writer", wait=LOOK_AGAIN)
+            needed = self._needed(lease=writer is False, network=mount is Mount.NETWORK)
+            if quiet < needed:
+                return Verdict(identity, obstacle="quiet", wait=needed - quiet)
+            mark = fingerprint(fd, status.st_size)
+            if not identity_of(after := os.fstat(fd)).same_stat(identity):
+                return Verdict(identity_of(after), obstacle="changed", wait=self.shortest)
+            if status.st_nlink == 0:
+                raise FileVanished(f"{os.fsdecode(path)!r} was unlinked", code="ENOENT")
+            return Verdict(identity_of(status, mark), finished_by=self._evidence(writer))
+        finally:
+            os.close(fd)
+
+    def _needed(self, *, lease: bool, network: bool) -> float:
+        if self._source.finished == "rename":
+            return 0.0
+        return self._source.quiet_time(lease=lease, network=network)
+
+    def _evidence(self, writer: bool | None) -> FinishedBy:
+        if self._source.finished == "rename":
+            return FinishedBy.RENAME
+        return FinishedBy.LEASE if writer is False else FinishedBy.QUIET
+
+    def _quiet(self, identity: FileIdentity, since: float | None, mount: Mount) -> float:
+        """Seconds for which the file did not change: by our own clock, and by its mtime where that tells."""
+        now = self._clock.now()
+        age = (now - identity.mtime_ns // 1_000_000) / 1000
+        # Clocks of file servers run ahead, and recorders start without the time: such an mtime says nothing.
+        trusted = plausible(identity.mtime_ns, now) and age >= 0
+        if since is not None:
+            watched = self._clock.monotonic() - since
+            return min(watched, age) if trusted else watched
+        if not trusted or (mount is Mount.NETWORK and age < _NETWORK_MARGIN):
+            return 0.0
+        return age
