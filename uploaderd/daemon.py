@@ -11,7 +11,9 @@ import signal
 from collections.abc import Callable
 from typing import Final
 
-from uploaderd import __version__, web
+from aiohttp.web import Application
+
+from uploaderd import __version__
 from uploaderd.clock import Clock, SystemClock
 from uploaderd.config import Config, ConfigError
 from uploaderd.errors import LedgerBroken, LedgerError
@@ -36,7 +38,7 @@ PROBLEMS: Final = 1
 class Daemon:
     """One daemon on one ledger.
 
-    `reload` gives the configuration anew, or raises ConfigError; None where there is no file to
+    `application` is what the control socket serves. `reload` gives the configuration anew, or raises ConfigError; None where there is no file to
     read. `until_safe` is the number of recordings that must at least be there and safe before it
     ends by itself; None: it never does.
     """
@@ -45,11 +47,13 @@ class Daemon:
         self,
         config: Config,
         *,
+        application: Callable[[Live], Application],
         reload: Callable[[], Config] | None = None,
         until_safe: int | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._config = config
+        self._application = application
         self._reload = reload
         self._until_safe = until_safe
         self._clock = clock if clock is not None else SystemClock()
@@ -90,7 +94,7 @@ class Daemon:
             await self._ledger.run(_note, "started", {"version": __version__})
             if interrupted:
                 log.warning("the last run was cut off; its uploads go on", uploads=interrupted)
-            await self.live.serve(web.application(self.live), self._config.web.socket)
+            await self.live.serve(self._application(self.live), self._config.web.socket)
         except BaseException:
             await self._ledger.close()
             raise

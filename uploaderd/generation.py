@@ -24,7 +24,8 @@ from uploaderd.logs.setup import get_logger
 from uploaderd.media import content_type
 from uploaderd.model import Claim, OnConflict, OnNewVersion
 from uploaderd.provider import Provider
-from uploaderd.providers import limits_of, open_provider
+from uploaderd.providers import open_provider
+from uploaderd.providers.bounds import bounds
 from uploaderd.upload import Wishes
 from uploaderd.watcher import Watcher
 from uploaderd.worker import Pool, Surroundings
@@ -83,7 +84,7 @@ class Generation:
             config,
             registered.sources,
             {
-                name: IntakeProvider(registered.providers[name], limits_of(provider), provider.prefix)
+                name: IntakeProvider(registered.providers[name], bounds(provider), provider.prefix)
                 for name, provider in config.providers.items()
             },
             wake=self.wake,

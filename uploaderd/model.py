@@ -16,8 +16,9 @@ Milliseconds = NewType("Milliseconds", int)
 Token = NewType("Token", str)
 """128 random bits as 32 lower-case hex digits; in the object's metadata under `TOKEN_METADATA`."""
 
-TOKEN_METADATA = "uploaderd_token"
-"""Metadata name of the token. Azure allows only C# identifiers as names: no hyphen."""
+TOKEN_METADATA = "uploaderdtoken"
+"""Metadata name of the token. No hyphen: Azure allows only C# identifiers. No underscore: nginx in front
+of an S3 store drops headers that have one (`underscores_in_headers`, off by default)."""
 
 
 class UploadState(StrEnum):

@@ -31,6 +31,7 @@ from uploaderd.errors import Corrupted, Fault
 from uploaderd.model import TOKEN_METADATA, Checksum, HeldPart, ObjectInfo, ObjectSpec, Part, Session, Token
 from uploaderd.provider import Body, Limits
 from uploaderd.providers import azure_wire as wire
+from uploaderd.providers import bounds
 from uploaderd.providers.azure_faults import (
     BLOB_NOT_FOUND,
     RAISED,
@@ -42,14 +43,6 @@ from uploaderd.providers.azure_faults import (
 from uploaderd.providers.azure_login import Login, log_in
 
 _MIB: Final = 2**20
-_LIMITS: Final = Limits(
-    max_single=8 * _MIB,  # Put Blob takes 5000 MiB; the content is read twice, so only what is small
-    min_part=1,
-    max_part=4000 * _MIB,
-    max_parts=50_000,
-    max_object=50_000 * 4000 * _MIB,
-    max_key_bytes=1024,  # characters, by the reference: bytes are the safe side
-)
 _PROBE_TOKEN: Final = Token("0" * 32)
 _LONGEST_DELEGATION: Final = timedelta(days=7)
 """Get User Delegation Key: its key lasts no longer."""
@@ -84,7 +77,7 @@ class Azure:
 
     @property
     def limits(self) -> Limits:
-        return replace(_LIMITS, wants_md5=not self._tells_crc64)
+        return replace(bounds.AZURE, wants_md5=not self._tells_crc64)
 
     @property
     def login(self) -> str:

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 from uploaderd.errors import Fault
@@ -123,6 +123,11 @@ class Sending:
         self._body = body
         self.error: Exception | None = None
         self._whole = len(body) == 0
+
+    def __deepcopy__(self, memo: object) -> Self:
+        # azure-core's retry history copies a failed request, retried or not. A copy of an open file
+        # would be none, and copying tears at the event loop that the file's reads hang on.
+        return self
 
     def __len__(self) -> int:
         # azure-core asks whether there is a body at all.

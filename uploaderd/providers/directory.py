@@ -26,6 +26,7 @@ from uploaderd.config import DirectoryProvider
 from uploaderd.errors import CannotLook, Corrupted, Fault, SessionGone
 from uploaderd.model import Checksum, HeldPart, ObjectInfo, ObjectSpec, Part, Session
 from uploaderd.provider import Body, Limits
+from uploaderd.providers import bounds
 from uploaderd.providers import directory_objects as objects
 from uploaderd.providers.directory_faults import fault_of
 from uploaderd.providers.directory_file import OpenFile
@@ -56,17 +57,7 @@ class Directory:
         self._name = name
         self._target_name = config.target
         self._target = Target(config.path, require_mount=config.require_mount, expect_marker=expect_marker)
-        self._limits = Limits(
-            max_single=16 * 2**20,
-            min_part=1,
-            max_part=2**40,
-            max_parts=10_000,
-            max_object=2**63 - 1,
-            ordered=True,
-            proves_whole=True,
-            max_key_bytes=4_095 - len(os.fsencode(config.path)) - 1,  # PATH_MAX, for whoever reads it
-            max_key_component_bytes=255,
-        )
+        self._limits = bounds.directory(config)
         # Its own threads: a mount that hangs holds up nothing but itself.
         self._threads = ThreadPoolExecutor(2 * config.max_uploads + 2, thread_name_prefix=f"provider-{name}")
         # By handle: what this process wrote and read back, by offset.

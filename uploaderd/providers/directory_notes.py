@@ -2,9 +2,9 @@
 
 They are extended attributes of the file, so that `cp -a`, `rsync -X` and backups take them along:
 
-    user.uploaderd_token    the token
+    user.uploaderdtoken    the token
     user.mime_type          the content type (as freedesktop.org's shared-mime-info names it)
-    user.uploaderd.NAME     metadata, UTF-8
+    user.uploaderd.NAME    metadata, UTF-8
 
 Where the file system keeps none, or too few bytes of them (ext4: 4 KiB), they are a JSON file
 `.uploaderd/notes/XX/REST`, named by SHA-256 over key, size and mtime: a stranger's file that took

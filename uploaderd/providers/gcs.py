@@ -22,25 +22,12 @@ from uploaderd.config import GcsProvider
 from uploaderd.errors import CannotLook, Corrupted, Fault, KeyRefused
 from uploaderd.model import Checksum, FailureClass, HeldPart, ObjectInfo, ObjectSpec, Part, Session, Token
 from uploaderd.provider import Body, Limits
+from uploaderd.providers import bounds
 from uploaderd.providers.gcs_faults import Answer, Place
 from uploaderd.providers.gcs_login import Login
 from uploaderd.providers.gcs_resumable import CHUNK, Resumable
 from uploaderd.providers.gcs_signing import LONGEST, LONGEST_BY_IAM, object_path, unsigned
 from uploaderd.providers.gcs_wire import Halves, Wire, info_of, resource_of, write_query
-
-_TIB: Final = 2**40
-
-LIMITS: Final = Limits(
-    max_single=8 * 2**20,
-    min_part=CHUNK,
-    max_part=5 * _TIB,
-    max_parts=2**31,  # the protocol counts bytes, not chunks
-    max_object=5 * _TIB,
-    part_multiple=CHUNK,
-    ordered=True,
-    proves_whole=True,
-    max_key_bytes=1024,
-)
 
 _PROBE: Final = ".uploaderd-probe"
 
@@ -72,7 +59,7 @@ class Gcs:
 
     @property
     def limits(self) -> Limits:
-        return LIMITS
+        return bounds.GCS
 
     @property
     def login(self) -> str:

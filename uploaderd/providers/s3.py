@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from botocore.exceptions import ClientError
@@ -21,6 +22,7 @@ from uploaderd.config import S3Provider
 from uploaderd.errors import CannotLook, Corrupted, Fault, KeyTaken, SessionGone
 from uploaderd.model import Checksum, FailureClass, HeldPart, ObjectInfo, ObjectSpec, Part, Session
 from uploaderd.provider import Body, Limits
+from uploaderd.providers import bounds
 from uploaderd.providers.s3_body import Sending, md5_of
 from uploaderd.providers.s3_checksum import (
     Algorithm,
@@ -46,13 +48,6 @@ from uploaderd.providers.s3_object import (
     written,
 )
 
-MIN_PART: Final = 5 * 2**20
-MAX_PART: Final = 5 * 2**30
-MAX_PARTS: Final = 10_000
-MAX_OBJECT: Final = MAX_PART * MAX_PARTS
-"""48.8 TiB, S3's own limit since December 2025. Where a store's is lower, it says EntityTooLarge."""
-MAX_SINGLE: Final = 16 * 2**20
-"""What goes in one request: 5 GiB would be legal, but a broken request starts from zero."""
 MAX_SIGNED: Final = 7 * 24 * 3600.0
 READ_WINDOW: Final = 256 * 1024
 ABORTS: Final = 3
@@ -87,12 +82,8 @@ class S3:
     @property
     def limits(self) -> Limits:
         parted = self._manners.way("open").algorithm
-        return Limits(
-            max_single=min(self._config.part_size or MAX_SINGLE, MAX_SINGLE),
-            min_part=MIN_PART,
-            max_part=MAX_PART,
-            max_parts=MAX_PARTS,
-            max_object=MAX_OBJECT,
+        return replace(
+            bounds.S3,
             proves_whole=parted.whole and self._manners.whole_shown,
             wants_md5=Algorithm.MD5 in (parted, self._manners.way("put").algorithm),
         )
