@@ -266,8 +266,10 @@ async def test_windows_that_would_block_are_read_on_threads(
     monkeypatch.setattr(os, "preadv", preadv)
     visits = _counting_threads(recording)
 
-    assert await _read(recording.body(0, recording.size)) == file.read_bytes()
+    body = recording.body(0, recording.size)
+    assert await _read(body) == file.read_bytes()
 
+    assert body.checksum == checksum.of(file.read_bytes())
     assert len(visits) == 3
     assert asked == (3 if refusal == errno.EAGAIN else 1), "what is not known is not asked again"
 

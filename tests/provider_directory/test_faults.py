@@ -7,14 +7,15 @@ import errno
 import os
 import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.contract import acts
 from tests.provider_directory.nas import KEY, PART, begun, incoming
-from uploaderd.errors import Fault, FileFault
+from uploaderd.errors import CannotLook, Fault, FileFault
 from uploaderd.model import FailureClass
 from uploaderd.providers.directory import Directory
 from uploaderd.providers.directory_faults import fault_of
@@ -110,3 +111,26 @@ async def test_modes_are_the_umasks(nas: Directory, target: Path, recording: Ope
 
     assert (target / KEY).stat().st_mode & 0o777 == 0o644
     assert (target / "cam1").stat().st_mode & 0o777 == 0o755
+
+
+@pytest_asyncio.fixture
+async def nas_of_another(nas: Directory, recording: OpenRecording) -> AsyncIterator[Directory]:
+    """A target that the daemon's user may not enter."""
+    await acts.put(nas, acts.spec_of(KEY, recording.size), recording)
+    nas._target.path.chmod(0)
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65_534)  # root may do everything
+    yield nas
+    os.seteuid(mine)
+    nas._target.path.chmod(0o755)
+
+
+async def test_a_target_that_may_not_be_entered(nas_of_another: Directory, recording: OpenRecording) -> None:
+    with pytest.raises(Fault) as caught:
+        await acts.put(nas_of_another, acts.spec_of("b.mp4", recording.size), recording)
+    assert (caught.value.failure, caught.value.code) == (FailureClass.PROVIDER, "EACCES")
+    assert "user" in caught.value.hint
+
+    with pytest.raises(CannotLook):
+        await nas_of_another.stat(KEY)
