@@ -1,0 +1,123 @@
+"""All commands, put together; and what an error means for the exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Final, NoReturn
+
+import typer
+
+from uploaderd import __version__
+from uploaderd.cli import configuration, exits, ledgers, recordings, running, say, status
+from uploaderd.cli.options import ConfigFile, examples
+from uploaderd.errors import LedgerError, LedgerHeld, UploaderdError
+
+EXAMPLES: Final = examples(
+    "uploaderd demo                    see it work, without an account",
+    "uploaderd run --quickstart        ./recordings into ./uploaded",
+    "uploaderd status                  is everything safe?",
+    "uploaderd why cam1/18-00.mp4      what holds this file back?",
+)
+
+_settings: Final = {"help_option_names": ["-h", "--help"]}
+
+app: Final = typer.Typer(
+    name="uploaderd",
+    rich_markup_mode=None,  # rich would cost every command 30 ms
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings=_settings,
+    epilog=EXAMPLES,
+)
+_config: Final = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Check or show the configuration.",
+    epilog=configuration.SHOW_EXAMPLES,
+)
+_ledger: Final = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Check or copy the ledger.",
+    epilog=ledgers.CHECK_EXAMPLES,
+)
+
+app.command("run", epilog=running.RUN_EXAMPLES)(running.run)
+app.command("demo", epilog=running.DEMO_EXAMPLES)(running.demo)
+app.command("status", epilog=status.EXAMPLES)(status.status)
+app.command("list", epilog=recordings.LIST_EXAMPLES)(recordings.list_)
+app.command("history", epilog=recordings.HISTORY_EXAMPLES)(recordings.history)
+app.command("why", epilog=recordings.WHY_EXAMPLES)(recordings.why)
+_config.command("check", epilog=configuration.CHECK_EXAMPLES)(configuration.check)
+_config.command("show", epilog=configuration.SHOW_EXAMPLES)(configuration.show)
+_ledger.command("check", epilog=ledgers.CHECK_EXAMPLES)(ledgers.check)
+_ledger.command("backup", epilog=ledgers.BACKUP_EXAMPLES)(ledgers.backup)
+app.add_typer(_config, name="config")
+app.add_typer(_ledger, name="ledger")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say.data(f"uploaderd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _uploaderd(
+    context: typer.Context,
+    config: ConfigFile = None,
+    version: Annotated[  # noqa: ARG001 - its callback ends the program
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Uploads every finished recording to every provider, and proves that each copy is there.
+
+    Data goes to stdout, messages to stderr. Exit codes: 0 fine, 1 problems found, 2 usage (an unknown
+    path or name too), 3 daemon not running, 69 provider unavailable, 75 try again, 78 configuration.
+    """
+    context.obj = config
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Carry out what the command line says; ends the process."""
+    # A path or message that the terminal's encoding lacks is shown escaped: it must not end the command.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        typer.main.get_command(app).main(args=arguments, prog_name="uploaderd")
+    except LedgerError as error:
+        say.error(error.message, error.hint)
+        sys.exit(exits.TRY_AGAIN if isinstance(error, LedgerHeld) else exits.PROBLEMS)
+    except UploaderdError as error:
+        sys.exit(_told(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        say.error(f"{where}{error.strerror or error}")
+        sys.exit(exits.PROBLEMS)
+    finally:
+        say.flush()
+    sys.exit(exits.OK)
+
+
+def _told(error: UploaderdError) -> int:
+    """Say what went wrong; the exit code."""
+    from uploaderd.config import ConfigError
+    from uploaderd.report.lookup import Ambiguous, Unknown
+
+    match error:
+        case ConfigError():
+            for fault in error.faults:
+                say.error(fault)
+            return exits.CONFIGURATION
+        case Ambiguous():
+            say.error(str(error))
+            for candidate in error.candidates:
+                say.message(f"  {candidate}")
+            return exits.USAGE
+        case Unknown():
+            say.error(str(error))
+            return exits.USAGE
+    say.error(str(error))
+    return exits.PROBLEMS

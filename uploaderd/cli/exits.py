@@ -1,0 +1,14 @@
+"""Exit codes, as scripts and service managers read them (75 and 78 are those of sysexits.h)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+OK: Final = 0
+PROBLEMS: Final = 1
+USAGE: Final = 2
+NOT_RUNNING: Final = 3
+TRY_AGAIN: Final = 75
+CONFIGURATION: Final = 78
+INTERRUPTED: Final = 130
+"""By Ctrl-C, as shells have it: 128 and the signal's number."""

@@ -1,0 +1,123 @@
+"""`uploaderd run` and `demo`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from uploaderd.cli import exits, say
+from uploaderd.cli.opened import named_file
+from uploaderd.cli.options import ConfigFile, SecretsDir, examples
+
+if TYPE_CHECKING:
+    from uploaderd.config import Config
+
+RUN_EXAMPLES: Final = examples(
+    "uploaderd run                            until it is told to stop",
+    "uploaderd run --quickstart               ./recordings into ./uploaded, without a configuration",
+    "uploaderd run --until-safe               send what is there, then end",
+    "uploaderd run --until-safe --expect 12   wait for twelve recordings first",
+)
+DEMO_EXAMPLES: Final = examples("uploaderd demo                           needs no account and no network")
+
+
+def run(
+    context: typer.Context,
+    quickstart: Annotated[
+        bool,
+        typer.Option(
+            "--quickstart",
+            help="Without a configuration: watch ./recordings, copy into ./uploaded, keep ./uploaderd.db.",
+        ),
+    ] = False,
+    until_safe: Annotated[
+        bool,
+        typer.Option("--until-safe", help="End once all recordings are safe (0), or need a person (1)."),
+    ] = False,
+    expect: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="With --until-safe: wait until at least N were recorded.",
+            show_default=False,
+        ),
+    ] = None,
+    secrets_dir: SecretsDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """The daemon: watch, queue, upload, prove.
+
+    SIGTERM and Ctrl-C stop it cleanly, a second one at once; SIGHUP reads the configuration again, and
+    a bad one keeps the old one. On a ledger that another daemon holds it ends with 75.
+    """
+    if expect is not None and not until_safe:
+        raise typer.BadParameter("--expect says when --until-safe may end; give both")
+    from uploaderd.config import ConfigError, load
+
+    read = partial(load, named_file(context, config), secrets_dir=secrets_dir, quickstart=quickstart)
+    loaded = read()
+    if missing := [table for table in ("sources", "providers") if not getattr(loaded, table)]:
+        raise ConfigError([_nothing_to_do(loaded, table) for table in missing])
+    if quickstart:
+        _make_folders(loaded)
+    import asyncio
+
+    from uploaderd import web
+    from uploaderd.daemon import Daemon
+
+    daemon = Daemon(
+        loaded,
+        application=web.application,
+        reload=None if quickstart else read,
+        until_safe=(expect or 0) if until_safe else None,
+    )
+    raise typer.Exit(asyncio.run(daemon.run()))
+
+
+def demo(context: typer.Context, config: ConfigFile = None) -> None:
+    """A simulated recorder, two local providers and the real daemon, live on screen, for some ten seconds.
+
+    All of it is in a temporary directory, which is removed at the end; the demo has a configuration of
+    its own. Ends with 0 when every recording is safe at both providers.
+    """
+    if named_file(context, config) is not None:
+        say.message("the demo has a configuration of its own; --config changes nothing here")
+    from uploaderd.demo import Demo
+
+    try:
+        if say.terminal():
+            with say.redrawn(whole_screen=False) as draw:
+                done = Demo(draw=draw, say=None).run()
+        else:
+            done = Demo(draw=None, say=lambda line: say.lines([line])).run()
+    except KeyboardInterrupt:
+        say.message("stopped; everything that the demo made is removed")
+        raise typer.Exit(exits.INTERRUPTED) from None
+    say.lines(done.lines)
+    raise typer.Exit(exits.OK if done.well else exits.PROBLEMS)
+
+
+def _nothing_to_do(config: Config, table: str) -> str:
+    what = {
+        "sources": "no source is configured, so there is nothing to watch",
+        "providers": "no provider is configured, so there is nowhere to send recordings to",
+    }
+    return (
+        f"{config.file or 'the environment'}: {table}: {what[table]}; add a [{table}.NAME] table"
+        " (config.example.toml shows one)"
+    )
+
+
+def _make_folders(config: Config) -> None:
+    """What --quickstart watches and copies into. In any other run a missing folder is a missing mount."""
+    from uploaderd.config import DirectoryProvider
+
+    folders = [Path(source.path) for source in config.sources.values()]
+    folders += [one.path for one in config.providers.values() if isinstance(one, DirectoryProvider)]
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+    say.message("watching " + ", ".join(str(source.path) for source in config.sources.values()))

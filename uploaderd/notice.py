@@ -1,0 +1,24 @@
+"""What the daemon says of its configuration when it starts: all of it, secrets and roles as SET."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from uploaderd.config import Config, effective
+
+_NAMED = ("sources", "providers")
+
+
+def effective_lines(config: Config) -> Iterator[dict[str, object]]:
+    """One line a table, ready for the log: `{"table": "providers.s3_main", "values": {...}}`."""
+    for table, values in effective(config).items():
+        if table in _NAMED:
+            for name, named in values.items():
+                yield _line(f"{table}.{name}", named)
+        else:
+            yield _line(table, values)
+
+
+def _line(table: str, values: dict[str, Any]) -> dict[str, object]:
+    return {"table": table, "values": values}

@@ -1,0 +1,75 @@
+"""Asking the running daemon through its control socket.
+
+It may be busy, gone or somebody else's: then nothing is known, and `status` says what the ledger does.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterable, Mapping
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any, Final
+
+from uploaderd.ledger.lock import Holder
+
+LIVE_SECONDS: Final = 0.2
+"""How long `status` waits for live values; without them it tells what the ledger knows."""
+
+ALIVE_SECONDS: Final = 2.0
+
+
+def live(config_socket: Path, holder: Holder | None) -> Mapping[str, Any] | None:
+    """The daemon's live values, or None: no daemon, or no answer in time."""
+    if holder is None:
+        return None
+    for path in _sockets(config_socket, holder):
+        answer = _get(path, "/api/v1/live", LIVE_SECONDS)
+        if answer is not None and answer[0] == 200:
+            found = json.loads(answer[1])
+            return found if isinstance(found, dict) else None
+    return None
+
+
+def alive(config_socket: Path, holder: Holder | None) -> tuple[bool, str]:
+    """Whether the daemon itself moves, whatever the clouds do; and in words."""
+    if holder is None:
+        return False, "no daemon holds the ledger"
+    for path in _sockets(config_socket, holder):
+        answer = _get(path, "/healthz", ALIVE_SECONDS)
+        if answer is not None:
+            if answer[0] == 200:
+                return True, "the daemon answers, and its ledger moves"
+            return False, f"the daemon answers that its ledger does not move (HTTP {answer[0]})"
+    who = f" (process {holder.pid})" if holder.pid else ""
+    return False, f"the daemon{who} holds the ledger, but does not answer at {config_socket}"
+
+
+def _sockets(config_socket: Path, holder: Holder) -> Iterable[Path]:
+    """Where it may be: as this configuration has it, and as the daemon itself noted beside its ledger."""
+    return dict.fromkeys(path for path in (config_socket, holder.socket) if path is not None)
+
+
+class _UnixConnection(HTTPConnection):
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("uploaderd", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def _get(path: Path, url: str, timeout: float) -> tuple[int, bytes] | None:
+    """Status and body; None if nobody answers."""
+    connection = _UnixConnection(path, timeout)
+    try:
+        connection.request("GET", url)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, HTTPException):
+        return None
+    finally:
+        connection.close()

@@ -1,0 +1,334 @@
+"""Is everything safe? The status model, and the one word by DESIGN's table."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from uploaderd.config import Config
+from uploaderd.errors import LedgerError
+from uploaderd.keys import text_of
+from uploaderd.ledger import find, read
+from uploaderd.ledger.lock import Holder
+from uploaderd.model import FailureClass, ProviderState, SourceState, Word
+from uploaderd.report import model
+from uploaderd.report.model import Problem, Status, iso, time_of
+
+LOOK_SECONDS: Final = 0.15
+"""What a file system may take to tell its free space: `status` answers within 0.3 s though a mount hangs."""
+
+LEDGER_NEEDS: Final = 1024 * 1024
+"""Free bytes below which a ledger's disk counts as full: less than a group of commits may take."""
+
+TROUBLED_SHOWN: Final = 5
+"""Recordings that need a person, of each kind, that are shown by name."""
+
+Live = Mapping[str, Any]
+"""The daemon's live values, as its socket gives them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What one look at a folder came to. `free` and `there` are None if it did not answer in time."""
+
+    there: bool | None = None
+    free: int | None = None
+
+
+def status(
+    conn: sqlite3.Connection | None,
+    config: Config,
+    holder: Holder | None,
+    live: Live | None,
+    now: int,
+    *,
+    fault: LedgerError | None = None,
+) -> Status:
+    """The status model.
+
+    Args:
+        conn: the ledger; None if there is none, or `fault` keeps it from being read.
+        config: what is watched, and how late is late.
+        holder: the process that holds the ledger: the daemon, if there is one.
+        live: the daemon's live values; None without a daemon, or if it does not answer.
+        now: milliseconds since the epoch.
+        fault: why the ledger cannot be read.
+    """
+    folders = {name: Path(source.path) for name, source in config.sources.items()}
+    disks = _look_at({**folders, "": config.ledger.path.parent})
+    if conn is not None:
+        # One moment for all that is read: a recording must not be seen twice, or in neither state.
+        conn.execute("BEGIN")
+    try:
+        result: Status = {
+            "schema_version": model.SCHEMA_VERSION,
+            "state": Word.SAFE,
+            "reasons": [],
+            "at": iso(now),
+            "daemon": _daemon(holder),
+            "ledger": _ledger(config.ledger.path, fault, live, disks[""], now),
+            "recordings": _counts(conn),
+            "providers": _providers(conn, config, live),
+            "uploading": _uploading(conn, live) if holder is not None else [],
+            "sources": _sources(conn, config, disks),
+            "troubled": _troubled(conn),
+        }
+    finally:
+        if conn is not None and conn.in_transaction:
+            conn.execute("ROLLBACK")  # nothing was written
+    word, reasons = judge(result, config.daemon.behind_after)
+    result["state"], result["reasons"] = word, reasons
+    return result
+
+
+def judge(status: Status, behind_after: float) -> tuple[Word, list[str]]:
+    """The one word, and why: the gravest reason first, which names the word. `behind_after` is in seconds."""
+    found = [
+        *((Word.STOPPED, why) for why in _stopped(status)),
+        *((Word.FAILING, why) for why in _failing(status)),
+        *((Word.BEHIND, why) for why in _behind(status, behind_after)),
+    ]
+    return (found[0][0] if found else Word.SAFE), [why for _, why in found]
+
+
+def _stopped(status: Status) -> Iterable[str]:
+    if not status["daemon"]["running"]:
+        yield f"no daemon holds the ledger {status['ledger']['path']}: nothing is watched, nothing is sent"
+
+
+def _failing(status: Status) -> Iterable[str]:
+    if (problem := status["ledger"]["problem"]) is not None:
+        yield f"the ledger is in trouble: {problem['message']}"
+    for provider in status["providers"]:
+        if provider["state"] == ProviderState.PAUSED:
+            why = f": {provider['problem']['message']}" if provider["problem"] else ""
+            yield f"provider {provider['name']} is paused{why}"
+    for source in status["sources"]:
+        if source["state"] == SourceState.MISSING:
+            yield f"source {source['name']} is missing: {source['path']}"
+    counts = status["recordings"]
+    if counts["alarming"]:
+        kinds = [f"{counts[kind]} {kind}" for kind in ("failed", "lost", "held") if counts[kind]]
+        yield f"recordings need a person: {', '.join(kinds)}"
+    if not status["sources"]:
+        yield "no source is configured: nothing is watched"
+    if all(p["state"] in (ProviderState.DISABLED, ProviderState.RETIRED) for p in status["providers"]):
+        yield "no provider is enabled: nothing can become safe"
+
+
+def _behind(status: Status, behind_after: float) -> Iterable[str]:
+    counts = status["recordings"]
+    oldest = counts["oldest_waiting_at"]
+    if oldest is not None and model.seconds_since(oldest, status["at"]) > behind_after:
+        yield f"the oldest waiting recording finished at {oldest}"
+
+
+def _daemon(holder: Holder | None) -> model.DaemonLine:
+    if holder is None:
+        return {"running": False, "pid": None, "version": None, "started_at": None}
+    return {
+        "running": True,
+        "pid": holder.pid or None,
+        "version": holder.version or None,
+        "started_at": time_of(holder.started_at or None),
+    }
+
+
+def _ledger(
+    path: Path, fault: LedgerError | None, live: Live | None, disk: Disk, now: int
+) -> model.LedgerLine:
+    told = live.get("ledger") if live is not None else None
+    problem: Problem | None = None
+    if fault is not None:
+        problem = _problem(FailureClass.PROVIDER, fault.message, fault.hint, now)
+    elif told is not None:
+        # The daemon's own word: it was refused when it wrote.
+        problem = {
+            "class": str(told["class"]),
+            "message": str(told["message"]),
+            "hint": str(told["hint"]),
+            "since": told["since"],
+        }
+    elif disk.free is not None and disk.free < LEDGER_NEEDS:
+        free = f"its disk has {disk.free} bytes free"
+        problem = _problem(FailureClass.PROVIDER, free, f"free some space in {path.parent}", now)
+    return {"path": str(path), "problem": problem}
+
+
+def _problem(failure: str, message: str, hint: str | None, since: int | None) -> Problem:
+    return {"class": str(failure), "message": message, "hint": hint or "", "since": time_of(since)}
+
+
+def _counts(conn: sqlite3.Connection | None) -> model.RecordingCounts:
+    totals = read.totals(conn) if conn is not None else read.Totals(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, None)
+    oldest = find.oldest_waiting(conn) if conn is not None else None
+    return {
+        "total": totals.total,
+        "safe": totals.safe,
+        "waiting": totals.waiting,
+        "failed": totals.failed,
+        "lost": totals.lost,
+        "held": totals.held,
+        "skipped": totals.skipped,
+        "superseded": totals.superseded,
+        "alarming": totals.alarming,
+        "waiting_bytes": totals.waiting_bytes,
+        "oldest_waiting_at": time_of(totals.oldest_waiting_at),
+        "oldest_waiting": f"{oldest.source}: {text_of(oldest.path)}" if oldest is not None else None,
+    }
+
+
+def _providers(
+    conn: sqlite3.Connection | None, config: Config, live: Live | None
+) -> list[model.ProviderLine]:
+    """In the configuration's order; what is not in it any more comes last."""
+    rows = {row.name: row for row in read.providers(conn)} if conn is not None else {}
+    names = [*config.providers, *(name for name in rows if name not in config.providers)]
+    rates = live.get("providers", {}) if live is not None else {}
+    lines: list[model.ProviderLine] = []
+    for name in names:
+        row = rows.get(name)
+        rate = rates.get(name, {}).get("rate_bytes_per_second")
+        if row is None:
+            # The daemon has not started since it was added.
+            state = ProviderState.OK if config.providers[name].enabled else ProviderState.DISABLED
+            type_ = config.providers[name].type
+            row = read.ProviderRow(0, name, type_, state, *(None,) * 7, verified=0, waiting=0, failed=0)
+        troubled = row.problem_class is not None and row.problem_message is not None
+        lines.append(
+            {
+                "name": name,
+                "type": row.type,
+                "state": ProviderState.PAUSED if row.paused_by is not None else row.state,
+                "verified": row.verified,
+                "waiting": row.waiting,
+                "failed": row.failed,
+                "rate_bytes_per_second": float(rate) if rate is not None else None,
+                "last_verified_at": time_of(row.last_verified_at),
+                "next_probe_at": time_of(row.next_probe_at),
+                "problem": _problem(
+                    row.problem_class or "", row.problem_message or "", row.problem_hint, row.problem_since
+                )
+                if troubled
+                else _paused(row.paused_by, row.problem_since),
+            }
+        )
+    return lines
+
+
+def _paused(by: str | None, since: int | None) -> Problem | None:
+    if by is None:
+        return None
+    return _problem(FailureClass.PROVIDER, f"paused by {by}", "resume it once that is over", since)
+
+
+def _uploading(conn: sqlite3.Connection | None, live: Live | None) -> list[model.UploadingLine]:
+    """What is on its way; without the daemon's word, what the ledger says was begun."""
+    if live is not None:
+        return [_progress(one) for one in live.get("uploading", ())]
+    if conn is None:
+        return []
+    return [
+        {
+            "path": text_of(one.path),
+            "source": one.source,
+            "provider": one.provider,
+            "bytes_sent": None,
+            "size": one.size,
+            "resumed_from": one.resumed_from,
+            "rate_bytes_per_second": None,
+            "eta_seconds": None,
+        }
+        for one in find.working(conn)
+    ]
+
+
+def _progress(one: Live) -> model.UploadingLine:
+    rate, left = float(one["rate_bytes_per_second"]), int(one["size"]) - int(one["bytes_sent"])
+    return {
+        "path": str(one["path"]),
+        "source": str(one["source"]),
+        "provider": str(one["provider"]),
+        "bytes_sent": int(one["bytes_sent"]),
+        "size": int(one["size"]),
+        "resumed_from": int(one["resumed_from"]),
+        "rate_bytes_per_second": rate,
+        "eta_seconds": round(max(0, left) / rate, 1) if rate > 0 else None,
+    }
+
+
+def _sources(
+    conn: sqlite3.Connection | None, config: Config, disks: Mapping[str, Disk]
+) -> list[model.SourceLine]:
+    """Those of the configuration, in its order."""
+    rows = {row.name: row for row in read.sources(conn)} if conn is not None else {}
+    lines: list[model.SourceLine] = []
+    for name, source in config.sources.items():
+        row = rows.get(name)
+        if row is None:
+            state = SourceState.MISSING if disks[name].there is False else SourceState.OK
+        else:
+            state = SourceState.PAUSED if row.paused_by is not None else SourceState(row.state)
+        lines.append(
+            {
+                "name": name,
+                "path": text_of(os.fsencode(source.path)),
+                "state": state,
+                "last_sweep_at": time_of(row.last_sweep_at) if row is not None else None,
+                "free_bytes": disks[name].free,
+            }
+        )
+    return lines
+
+
+def _troubled(conn: sqlite3.Connection | None) -> list[model.TroubledLine]:
+    lines: list[model.TroubledLine] = []
+    for state in ("lost", "failed", "held") if conn is not None else ():
+        assert conn is not None
+        for row in find.troubled(conn, state, TROUBLED_SHOWN):
+            message, hint = reason(row)
+            lines.append(
+                {
+                    "path": text_of(row.path),
+                    "source": row.source,
+                    "state": state,
+                    "message": message,
+                    "hint": hint,
+                }
+            )
+    return lines
+
+
+def reason(row: read.RecordingRow) -> tuple[str, str]:
+    """Why a recording is where it is, and what to do: its own reason, or its failed uploads'."""
+    if row.reason is not None:
+        return row.reason, ""
+    failed = [upload for upload in row.uploads.values() if upload.error_message and upload.state == "failed"]
+    message = "; ".join(f"{upload.provider}: {upload.error_message}" for upload in failed)
+    return message, next((upload.error_hint for upload in failed if upload.error_hint), "")
+
+
+def _look_at(folders: Mapping[str, Path]) -> dict[str, Disk]:
+    """Free space of each folder's file system; all at once, and none for longer than `LOOK_SECONDS`."""
+    found = {name: Disk() for name in folders}
+
+    def look(name: str, folder: Path) -> None:
+        try:
+            disk = os.statvfs(folder)
+        except OSError:
+            found[name] = Disk(there=False)
+        else:
+            found[name] = Disk(there=True, free=disk.f_bavail * disk.f_frsize)
+
+    # Threads that nobody waits for: a mount whose server is gone may never answer.
+    threads = [threading.Thread(target=look, args=item, daemon=True) for item in folders.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LOOK_SECONDS / len(threads))
+    return dict(found)
