@@ -11,7 +11,7 @@ and `load`; what cannot be together in `contradictions`; what is not honoured ye
 from __future__ import annotations
 
 from uploaderd.config.bandwidth import Bandwidth, Window
-from uploaderd.config.errors import ConfigError
+from uploaderd.config.errors import ConfigError, NoConfigurationError
 from uploaderd.config.load import load
 from uploaderd.config.provider import AzureProvider, DirectoryProvider, GcsProvider, Provider, S3Provider
 from uploaderd.config.show import effective, text
@@ -29,6 +29,7 @@ __all__ = [
     "DirectoryProvider",
     "GcsProvider",
     "Ledger",
+    "NoConfigurationError",
     "Provider",
     "Requirement",
     "S3Provider",

@@ -1,4 +1,4 @@
-"""The one error of this package."""
+"""The errors of this package."""
 
 from __future__ import annotations
 
@@ -18,3 +18,7 @@ class ConfigError(UploaderdError):
     def __init__(self, faults: Iterable[str]) -> None:
         self.faults: tuple[str, ...] = tuple(faults)
         super().__init__("\n".join(self.faults))
+
+
+class NoConfigurationError(ConfigError):
+    """There is none: no file in the usual places, no variable that names a source or provider."""

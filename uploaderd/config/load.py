@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from uploaderd.config import layers, refusals
 from uploaderd.config.contradictions import contradictions, lacks
-from uploaderd.config.errors import ConfigError
+from uploaderd.config.errors import ConfigError, NoConfigurationError
 from uploaderd.config.faults import written
 from uploaderd.config.layers import Layer
 from uploaderd.config.pending import unsupported
@@ -41,6 +41,7 @@ def load(
 
     Raises:
         ConfigError: with one message per fault.
+        NoConfigurationError: there is none to read.
     """
     file = None if quickstart else _find(path, env)
     if quickstart and path is not None:
@@ -61,7 +62,9 @@ def load(
         and not quickstart
         and not any(layer.names(table) for layer in over for table in layers.NAMED)
     ):
-        raise ConfigError([fault for layer in over for fault in layer.faults] or [_nothing(env)])
+        if faults := [fault for layer in over for fault in layer.faults]:
+            raise ConfigError(faults)
+        raise NoConfigurationError([_nothing(env)])
     for layer in over:
         layers.make_absolute(layer, base, env.get("HOME"))
     over.append(_surroundings(over, env))
