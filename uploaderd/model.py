@@ -193,6 +193,8 @@ class ObjectInfo:
     crc64nvme: int | None = None
     md5: bytes | None = None
     generation: str | None = None
+    read_back: bool = False
+    """The checksum is of what was read back after the write, past every cache (a directory's)."""
 
     @property
     def revision(self) -> str | None:

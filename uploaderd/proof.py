@@ -53,7 +53,8 @@ def judge(
         if reply is not None and (reply.etag, reply.version_id) == (found.etag, found.version_id):
             told = whole_object(content, reply)
             if isinstance(told, Proof):
-                return Proof(f"{told.kind}, reply; size, stat", told.value)
+                where = "size, stat" if reply.read_back else "reply; size, stat"
+                return Proof(f"{told.kind}, {where}", told.value)
         if checked := _checked(content, written.parts):
             return Proof(f"{checked} of each part; size, stat", b64_crc64nvme(content.crc64nvme))
     return Verdict.UNPROVEN
@@ -75,7 +76,8 @@ def whole_object(content: Checksum, found: ObjectInfo) -> Proof | Verdict | None
     if found.crc64nvme is not None:
         if found.crc64nvme != content.crc64nvme:
             return Verdict.DIFFERENT
-        return Proof("crc64nvme full object", b64_crc64nvme(content.crc64nvme))
+        of = "read back" if found.read_back else "full object"
+        return Proof(f"crc64nvme {of}", b64_crc64nvme(content.crc64nvme))
     if found.crc32c is not None:
         if found.crc32c != content.crc32c:
             return Verdict.DIFFERENT

@@ -152,9 +152,10 @@ class OpenRecording:
         return Body(self, offset, size, md5=md5, pace=pace)
 
     async def look_again(self) -> bool:
-        """Whether the file is still at its path; its content must be what was opened.
+        """Whether the file still has a name; its content must be what was opened.
 
-        Returns False if it was unlinked or moved while it was open: what was read is whole.
+        False once it was unlinked, all of it: what was read is whole, and this is the last of it. A file
+        that is merely not at its path was moved, or its mount went away: it has a name somewhere.
 
         Raises:
             FileChanged: the content changed, or another file took the path.
@@ -170,7 +171,7 @@ class OpenRecording:
             try:
                 there = os.stat(os.path.join(self._root, self._path), follow_symlinks=False)
             except (FileNotFoundError, NotADirectoryError):
-                return False
+                return now.st_nlink > 0
             except OSError as error:
                 raise _fault_of(error, self._root, self._path) from error
             if (there.st_ino, there.st_dev) != (now.st_ino, now.st_dev):

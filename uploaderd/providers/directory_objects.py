@@ -114,6 +114,7 @@ def finish(target: Target, spec: ObjectSpec, fd: int, content: Checksum) -> Obje
             token=spec.token,
             crc32c=content.crc32c,
             crc64nvme=content.crc64nvme,
+            read_back=True,
         )
 
 
