@@ -18,7 +18,7 @@ from uploaderd.clock import Clock, SystemClock
 from uploaderd.config import Config, ConfigError
 from uploaderd.errors import LedgerBroken, LedgerError
 from uploaderd.finished import ignore_lease_signals
-from uploaderd.generation import Generation, register
+from uploaderd.generation import Generation, Registered, register
 from uploaderd.ledger import Event, Ledger, Transaction, read, work
 from uploaderd.live import Live
 from uploaderd.logs import register_secret
@@ -60,6 +60,7 @@ class Daemon:
         self._ledger = Ledger(config.ledger.path, self._clock.now, __version__)
         self._stop = asyncio.Event()
         self._again: Config | None = None
+        self._before: Config | None = None
         self._changed = asyncio.Event()
         self._status = OK
         self._work: asyncio.Task[None] | None = None
@@ -120,7 +121,7 @@ class Daemon:
     async def _generation(self) -> None:
         """Work with one configuration, until told to stop or to take another."""
         self._changed.clear()
-        registered = await register(self._config, self._ledger)
+        registered = await self._registered()
         generation = Generation(self._config, registered, self._ledger, self._clock)
         self.live.generation = generation
         self._work = asyncio.create_task(generation.run(), name="generation")
@@ -134,8 +135,22 @@ class Daemon:
             watching.cancel()
             changed.cancel()
         if self._again is not None:
-            self._config, self._again = self._again, None
+            self._before, self._config, self._again = self._config, self._again, None
             self._log_configuration()
+
+    async def _registered(self) -> Registered:
+        """What the ledger calls the configuration's sources and providers.
+
+        A reloaded configuration in which a provider's name stands for another place is given back.
+        """
+        try:
+            return await register(self._config, self._ledger)
+        except LedgerError as error:
+            if self._before is None:
+                raise
+            log.error("the new configuration is refused; the old one comes back", reason=str(error))
+            self._config, self._before = self._before, None
+            return await register(self._config, self._ledger)
 
     async def _within_grace(self, running: asyncio.Task[None]) -> None:
         """Let parts in flight finish; past the grace, or at a second signal, cut them off."""
