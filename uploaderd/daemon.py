@@ -39,8 +39,8 @@ class Daemon:
     """One daemon on one ledger.
 
     `application` is what the control socket serves. `reload` gives the configuration anew, or raises
-    ConfigError; None where there is no file to read. `until_safe` is the number of recordings that must at least be there and safe before it
-    ends by itself; None: it never does.
+    ConfigError; None where there is no file to read. `until_safe` is the number of recordings that
+    must at least be there and safe before it ends by itself; None: it never does.
     """
 
     def __init__(
