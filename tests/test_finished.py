@@ -99,6 +99,18 @@ def test_a_writer_is_seen_until_it_closes(recording: Path, clock: FakeClock, pro
     assert looks.lease is True
 
 
+def test_closing_is_a_change_as_well(recording: Path, clock: FakeClock) -> None:
+    """A recorder that closes may still want to replace its file: the quiet time begins anew."""
+    looks = judge(recording, clock)
+    now = clock.monotonic()
+    with recording.open("r+b"):
+        assert looks.look(b"a.mp4", None, now - MINUTE, written=True).obstacle == "writer"
+    aged(recording, clock, 3600)
+    closed = looks.look(b"a.mp4", None, now - MINUTE, written=True)
+    assert (closed.finished_by, closed.obstacle, closed.wait) == (None, "closed", 2.0)
+    assert looks.look(b"a.mp4", closed.identity, now - 2).finished_by is FinishedBy.LEASE
+
+
 def test_a_writer_that_dies_counts_as_closed(recording: Path, clock: FakeClock) -> None:
     looks = judge(recording, clock)
     with writer(recording, HOLDS) as process:

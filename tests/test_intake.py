@@ -1,4 +1,4 @@
-"""What a finished file is: new, known, touched, renamed, linked, held or skipped. A real ledger, real files."""
+"""What a finished file is: new, known, touched, renamed, linked, held, skipped. Real ledger, real files."""
 
 from __future__ import annotations
 
@@ -276,6 +276,16 @@ async def test_a_rotation_sends_each_content_once(place: Place, order: tuple[byt
         " WHERE u.state = 'queued' GROUP BY r.id ORDER BY r.path"
     )
     assert waiting == ([(b"a.mp4", 2)] if sent else [(b"a.mp4", 2), (b"b.mp4", 2)])
+
+
+async def test_the_next_file_of_a_name_is_not_held_for_the_key_of_the_one_before(place: Place) -> None:
+    """The recorder always writes to the same name, and a mover takes each away."""
+    place.write("a.mp4", b"first")
+    await place.offer(b"a.mp4")
+    os.rename(place.root / "a.mp4", place.root / "moved.mp4")
+    assert await place.offer(b"moved.mp4") == [Settled.RENAMED]
+    place.write("a.mp4", b"second")
+    assert await place.offer(b"a.mp4") == [Settled.QUEUED]
 
 
 async def test_one_that_was_lost_and_is_found_again_goes_on(place: Place) -> None:

@@ -52,9 +52,8 @@ class Candidates:
     def __len__(self) -> int:
         return len(self._by_path)
 
-    @property
     def room_again(self) -> bool:
-        """Whether candidates were dropped, and there is room for them now. True once."""
+        """Whether candidates were dropped, and there is room for them now; True once each time."""
         if not self._overflowed or len(self._by_path) > self._limit // 2:
             return False
         self._overflowed = False

@@ -48,14 +48,37 @@ def writer_has(fd: int) -> bool | None:
     `fd` is open for reading only. It cannot be known on file systems that other hosts write to, and
     of a file of another owner without CAP_LEASE.
     """
+    taken = take_lease(fd)
+    if taken:
+        give_lease_back(fd)
+    return None if taken is None else not taken
+
+
+def take_lease(fd: int) -> bool | None:
+    """Take the file's read lease; False if somebody has it open for writing, None as `writer_has`.
+
+    Until it is given back, or `fd` is closed, whoever opens the file for writing or cuts it waits, up
+    to /proc/sys/fs/lease-break-time (45 s): hold it for moments only.
+    """
     if mount_of(fd) is Mount.NETWORK:
         return None
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
-        return True if error.errno == errno.EAGAIN else None
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
+        return False if error.errno == errno.EAGAIN else None
+    return True
+
+
+def lease_waited_for(fd: int) -> bool:
+    """Whether somebody wants to write since the lease was taken."""
+    return fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
+
+
+def give_lease_back(fd: int) -> None:
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        pass  # the kernel took it: this process was stopped for longer than it lets anybody wait
 
 
 def plausible(mtime_ns: int, now: Milliseconds) -> bool:
@@ -70,14 +93,14 @@ class Verdict:
     Attributes:
         identity: the file as it is now; with its fingerprint if it is finished.
         finished_by: None while it is not finished.
-        obstacle: what keeps it: it changed since the last look, somebody writes, or it was not quiet
-            for long enough.
+        obstacle: what keeps it: it changed since the last look, somebody writes, the writer that was
+            there is gone only now, or it was not quiet for long enough.
         wait: seconds until another look is worth it.
     """
 
     identity: FileIdentity
     finished_by: FinishedBy | None = None
-    obstacle: Literal["", "changed", "writer", "quiet"] = ""
+    obstacle: Literal["", "changed", "writer", "closed", "quiet"] = ""
     wait: float = 0.0
 
 
@@ -96,7 +119,14 @@ class Judge:
         """Seconds after its last change before which no file is finished."""
         return self._needed(lease=self._source.finished == "auto", network=False)
 
-    def look(self, path: bytes, before: FileIdentity | None = None, since: float | None = None) -> Verdict:
+    def look(
+        self,
+        path: bytes,
+        before: FileIdentity | None = None,
+        since: float | None = None,
+        *,
+        written: bool = False,
+    ) -> Verdict:
         """Look at a file.
 
         Args:
@@ -104,6 +134,8 @@ class Judge:
             before: as it was when last looked at; None at first sight.
             since: on the monotonic clock, since when it is known not to have changed; None at first
                 sight: then its mtime alone has to tell.
+            written: somebody had it open for writing when last looked at. Closing is a change as well:
+                a recorder may still want to replace the file.
 
         Raises:
             FileVanished: nothing is there any more, or no regular file.
@@ -119,14 +151,13 @@ class Judge:
                 return Verdict(identity, obstacle="changed", wait=self.shortest)
             mount = mount_of(fd)
             quiet = self._quiet(identity, since, mount)
-            if quiet < self.shortest:
+            if quiet < self.shortest and not written:
                 return Verdict(identity, obstacle="quiet", wait=self.shortest - quiet)
-            writer = None
-            if self._source.finished != "quiet":
-                writer = writer_has(fd)
-                self.lease = writer is not None
+            writer = self._writer(fd)
             if writer:
                 return Verdict(identity, obstacle="writer", wait=LOOK_AGAIN)
+            if written:
+                return Verdict(identity, obstacle="closed", wait=self.shortest)
             needed = self._needed(lease=writer is False, network=mount is Mount.NETWORK)
             if quiet < needed:
                 return Verdict(identity, obstacle="quiet", wait=needed - quiet)
@@ -138,6 +169,13 @@ class Judge:
             return Verdict(identity_of(status, mark), finished_by=self._evidence(writer))
         finally:
             os.close(fd)
+
+    def _writer(self, fd: int) -> bool | None:
+        if self._source.finished == "quiet":
+            return None
+        writer = writer_has(fd)
+        self.lease = writer is not None
+        return writer
 
     def _needed(self, *, lease: bool, network: bool) -> float:
         if self._source.finished == "rename":

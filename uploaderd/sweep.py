@@ -5,6 +5,7 @@ It runs on a thread, reads the ledger through a connection of its own, and holds
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,7 +17,9 @@ from uploaderd.errors import FileFault, FileVanished, UploaderdError
 from uploaderd.finished import Judge, Verdict
 from uploaderd.ledger import connect_readonly
 from uploaderd.ledger.intake import present
+from uploaderd.ledger.reading import unreadable as unreadable_ledger
 from uploaderd.model import FileIdentity, Milliseconds
+from uploaderd.settling import RETRY_SECONDS
 from uploaderd.walk import Found, Tally, below_links, strangers, walk
 
 BATCH: Final = 256
@@ -24,10 +27,6 @@ BATCH: Final = 256
 
 REMEMBERED: Final = 100_000
 """Files known to be nothing new (second names of recordings) that are not looked at again."""
-
-
-RETRY_SECONDS: Final = 5.0
-"""Until a file is looked at again that could not be judged for a reason outside of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +118,8 @@ class Sweep:
                 unreadable.clear()
                 yield batch
             yield Batch(unreadable=unreadable)
+        except sqlite3.Error as error:
+            raise unreadable_ledger(self._ledger, error) from error
         finally:
             conn.close()
 

@@ -8,37 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 import structlog
 from watchfiles import Change
 
-from uploaderd.candidates import Candidate, Candidates
-from uploaderd.clock import Clock
+from uploaderd.clock import Clock, wait_for
 from uploaderd.config import Source
-from uploaderd.errors import FileFault, FileVanished, LedgerBroken, LedgerError, SourceMissing, UploaderdError
-from uploaderd.finished import Judge, Verdict
+from uploaderd.errors import LedgerBroken, LedgerError, SourceMissing
+from uploaderd.finished import Judge
 from uploaderd.hints import Hints, watch_limit_reached
-from uploaderd.intake import Finished, Intake
+from uploaderd.intake import Intake
 from uploaderd.keys import text_of
 from uploaderd.ledger import Ledger, health
-from uploaderd.ledger.identity import Settled
 from uploaderd.ledger.intake import source_device
 from uploaderd.listener import LIMIT, Listener
-from uploaderd.model import FileIdentity, FoundBy, SourceState
+from uploaderd.model import FoundBy, SourceState
 from uploaderd.mounts import Mount
-from uploaderd.reader import identity_of
 from uploaderd.root import Root, look_at_root
 from uploaderd.schedule import Schedule
-from uploaderd.sweep import RETRY_SECONDS, Sweep, SweepResult
+from uploaderd.settling import RETRY_SECONDS, Settling
+from uploaderd.sweep import Sweep, SweepResult
 from uploaderd.walk import Tally
 
 log = structlog.stdlib.get_logger(__name__)
 T = TypeVar("T")
-Look = Verdict | UploaderdError | OSError
 
 ROOT_SECONDS: Final = 2.0
 """How often the root itself is looked at: it may be unmounted, or made anew, without any event."""
@@ -49,14 +45,8 @@ POLL_SECONDS: Final = 10.0
 POLL_SHARE: Final = 20
 """A sweep that takes long is repeated after that many times its own length at the earliest."""
 
-LOOKS: Final = 256
-"""Candidates looked at in one go."""
-
 FLOOD: Final = 4_096
 """Hints at once that make an overflow of the kernel's queue (16,384 by default) likely."""
-
-REPORTED: Final = 10_000
-"""Unreadable files that are remembered as reported."""
 
 
 class Watcher:
@@ -74,14 +64,26 @@ class Watcher:
         self._name = name
         self._source = source
         self._id = source_id
-        self._intake = intake
         self._ledger = ledger
         self._clock = clock
         self._path = os.fsencode(source.path).rstrip(b"/") or b"/"
         self._takes = intake.belonging.of(name).take
         self._judge = Judge(self._path, source, clock)
-        self._candidates = Candidates()
-        self._sweep = Sweep(self._path, source_id, ledger.path, self._judge, self._takes, self._candidates)
+        # Of its own: a mount that hangs must not hold up other sources.
+        self._threads = ThreadPoolExecutor(3, thread_name_prefix=f"watch-{name}")
+        self._settling = Settling(
+            name,
+            self._path,
+            self._judge,
+            self._takes,
+            intake,
+            clock,
+            self._threads,
+            lambda: self._inodes,
+        )
+        self._sweep = Sweep(
+            self._path, source_id, ledger.path, self._judge, self._takes, self._settling.candidates
+        )
         self._listener = Listener(
             name, self._path, clock, self._root_to_hear, self._heard, lambda: self._in_doubt(b"")
         )
@@ -89,15 +91,9 @@ class Watcher:
         self._sweeping = asyncio.Lock()
         self._next: asyncio.Task[SweepResult] | None = None
         self._last: SweepResult | None = None
-        self._candidate_due = asyncio.Event()
         self._sweep_due = asyncio.Event()
-        self._asked: set[bytes] = set()
-        self._looking = False
         self._root: Root | None = None
         self._remembered: int | None = None
-        self._reported: set[bytes] = set()
-        # Of its own: a mount that hangs must not hold up other sources.
-        self._threads = ThreadPoolExecutor(3, thread_name_prefix=f"watch-{name}")
 
     # --- for others ------------------------------------------------------------------------------
 
@@ -113,7 +109,7 @@ class Watcher:
             "listening": self._listener.listening,
             "polling": self._polling() or None,
             "lease": self._judge.lease,
-            "candidates": len(self._candidates),
+            "candidates": len(self._settling.candidates),
             "last_sweep": None
             if last is None
             else {"at": last.at, "files": last.files, "seconds": last.seconds, "unreadable": last.unreadable},
@@ -124,9 +120,7 @@ class Watcher:
         """Whether a sweep has come to its end and nothing that was found waits to be taken in."""
         return (
             self._last is not None
-            and not self._candidates
-            and not self._asked
-            and not self._looking
+            and self._settling.idle
             and not self._sweeping.locked()
             and not self._schedule.asked
         )
@@ -138,8 +132,7 @@ class Watcher:
 
     def look_at(self, path: bytes) -> None:
         """Somebody found the file changed: look at it anew."""
-        self._asked.add(path)
-        self._candidate_due.set()
+        self._settling.look_at(path)
 
     async def sweep(self) -> SweepResult:
         """Sweep the whole tree now; returns when what was found is taken in, or a candidate.
@@ -161,11 +154,12 @@ class Watcher:
             LedgerBroken: the ledger's storage failed.
         """
         self._remembered = await self._ledger.run(source_device, self._id)
+        await self._look_at_root()
         self._schedule.ask(self._clock.monotonic())
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keep_sweeping())
-                group.create_task(self._keep_looking())
+                group.create_task(self._settling.run())
                 group.create_task(self._listener.run())
         except BaseExceptionGroup as failed:
             if (broken := failed.subgroup(LedgerBroken)) is not None:
@@ -183,144 +177,25 @@ class Watcher:
         for change, text in batch:
             path = os.fsencode(text)[cut:]
             if change is Change.deleted:
-                self._candidates.drop(path)
+                self._settling.candidates.drop(path)
             elif path and (change is Change.added or self._takes(path)):
                 wanted[path] = wanted.get(path, False) or change is Change.added
-        await self._see(wanted)
-
-    async def _see(self, wanted: dict[bytes, bool]) -> None:
-        """Look what is at the paths; the value says that it is new there."""
-        for path, status in await self._on_thread(self._stats, wanted):
-            if not stat.S_ISDIR(status.st_mode):
-                now = self._clock.monotonic()
-                self._candidates.changed(identity_of(status), path, FoundBy.EVENT, now, self._judge.shortest)
-                self._candidate_due.set()
-            elif wanted[path]:
-                self._in_doubt(path)
-
-    def _stats(self, paths: Iterable[bytes]) -> list[tuple[bytes, os.stat_result]]:
-        """Folders, and regular files that are taken. Blocks."""
-        found = []
-        for path in paths:
-            try:
-                status = os.lstat(os.path.join(self._path, path))
-            except OSError:
-                continue
-            if stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and self._takes(path)):
-                found.append((path, status))
-        return found
+        for folder in await self._settling.see(wanted):
+            self._in_doubt(folder)
 
     def _in_doubt(self, folder: bytes) -> None:
         self._schedule.doubt(folder, self._clock.monotonic())
         self._sweep_due.set()
-
-    # --- candidates ------------------------------------------------------------------------------
-
-    async def _keep_looking(self) -> None:
-        """Look at each candidate when its quiet time may be over."""
-        while True:
-            due = self._candidates.next_due()
-            await self._wait(self._candidate_due, None if due is None else due - self._clock.monotonic())
-            self._looking = True
-            try:
-                if self._asked:
-                    asked, self._asked = self._asked, set()
-                    await self._see(dict.fromkeys(asked, False))
-                candidates = self._candidates.take_due(self._clock.monotonic(), LOOKS)
-                if candidates:
-                    await self._look_again(candidates)
-            finally:
-                self._looking = False
-
-    async def _look_again(self, candidates: list[Candidate]) -> None:
-        before = [(one.path, one.identity, one.since) for one in candidates]
-        looks = await self._on_thread(self._judged, before)
-        finished = []
-        for one, (_, _, since), looked in zip(candidates, before, looks, strict=True):
-            if isinstance(looked, Verdict) and looked.finished_by is not None and one.since == since:
-                self._candidates.drop(one.path)
-                finished.append(self._finished(one.path, looked, one.found_by))
-            else:
-                self._not_yet(one, looked)
-        await self._offer(finished)
-
-    def _judged(self, files: Iterable[tuple[bytes, FileIdentity, float]]) -> list[Look]:
-        looks: list[Look] = []
-        for path, identity, since in files:
-            try:
-                looks.append(self._judge.look(path, identity, since))
-            except (UploaderdError, OSError) as error:
-                looks.append(error)
-        return looks
-
-    def _not_yet(self, one: Candidate, looked: Look) -> None:
-        """When to look again at what is not finished, or never."""
-        now = self._clock.monotonic()
-        match looked:
-            case FileVanished():
-                self._candidates.drop(one.path)
-            case FileFault():
-                self._candidates.drop(one.path)
-                self._cannot_read(one.path, looked.message)
-            case Verdict(obstacle="writer"):
-                # Its quiet time begins anew when it is closed. Many open files are looked at less often.
-                one.since, one.written = now, True
-                self._candidates.later(one.path, now + max(looked.wait, len(self._candidates) / 5_000))
-            case Verdict(obstacle="changed"):
-                one.identity, one.since, one.written = looked.identity, now, False
-                self._candidates.later(one.path, now + looked.wait)
-            case Verdict():
-                self._candidates.later(one.path, max(one.due, now + looked.wait))
-            case _:
-                self._candidates.later(one.path, now + RETRY_SECONDS)
-
-    def _cannot_read(self, path: bytes, reason: str) -> None:
-        """Say it once."""
-        if path not in self._reported and len(self._reported) < REPORTED:
-            self._reported.add(path)
-            log.warning(
-                "cannot be read, and is left out until it can",
-                source=self._name,
-                path=text_of(path),
-                reason=reason,
-            )
-
-    def _finished(self, path: bytes, looked: Verdict, found_by: FoundBy) -> Finished:
-        assert looked.finished_by is not None
-        self._reported.discard(path)
-        return Finished(path, looked.identity, found_by, looked.finished_by, self._clock.now())
-
-    async def _offer(self, finished: list[Finished]) -> int:
-        """Hand files to the intake; how many were queued. What is left over stays a candidate."""
-        if not finished:
-            return 0
-        try:
-            offered = await self._intake.offer(self._name, finished, inodes=self._inodes)
-        except LedgerBroken:
-            raise
-        except LedgerError as error:
-            log.warning("the ledger takes nothing in just now", source=self._name, reason=str(error))
-            outcomes: tuple[Settled | None, ...] = (None,) * len(finished)
-        else:
-            outcomes = offered.outcomes
-        for one, outcome in zip(finished, outcomes, strict=True):
-            if outcome is Settled.LINKED:
-                self._sweep.nothing_new(one.path)
-            elif outcome is None:
-                now = self._clock.monotonic()
-                self._candidates.found(one.identity, one.path, now, RETRY_SECONDS, writer=False)
-                self._candidate_due.set()
-        return outcomes.count(Settled.QUEUED)
 
     # --- sweeps ----------------------------------------------------------------------------------
 
     async def _keep_sweeping(self) -> None:
         while True:
             wait = self._schedule.next_due() - self._clock.monotonic()
-            await self._wait(self._sweep_due, min(ROOT_SECONDS, wait))
+            await wait_for(self._sweep_due, self._clock, min(ROOT_SECONDS, wait))
             try:
                 await self._look_at_root()
-                if self._candidates.room_again:
+                if self._settling.candidates.room_again():
                     self._in_doubt(b"")
                 if self._root is not None and not self._root.missing:
                     for folder in self._schedule.take_due(self._clock.monotonic()):
@@ -354,17 +229,18 @@ class Watcher:
         batches = self._sweep.batches(folder, tally, inodes=self._inodes, held_too=held_too)
         try:
             while (batch := await self._on_thread(next, batches, None)) is not None:
-                now = self._clock.monotonic()
                 for one in batch.unfinished:
-                    self._candidates.found(one.identity, one.path, now, one.wait, writer=one.writer)
-                    self._candidate_due.set()
+                    self._settling.found(one.path, one.identity, one.wait, writer=one.writer)
                 for path, reason in batch.unreadable:
-                    self._cannot_read(path, reason)
+                    self._settling.cannot_read(path, reason)
                 for path, looked in batch.finished:
-                    self._candidates.drop_if(path, looked.identity)
-                queued += await self._offer(
-                    [self._finished(path, looked, FoundBy.SWEEP) for path, looked in batch.finished]
+                    self._settling.candidates.drop_if(path, looked.identity)
+                taken = await self._settling.offer(
+                    (path, looked, FoundBy.SWEEP) for path, looked in batch.finished
                 )
+                queued += taken.queued
+                for path in taken.linked:
+                    self._sweep.nothing_new(path)
         finally:
             await self._on_thread(batches.close)
         seconds = self._clock.monotonic() - began
@@ -429,22 +305,8 @@ class Watcher:
             return "what is written to a layer beneath an overlay is not seen"
         return self._listener.deaf
 
-    # --- waiting ---------------------------------------------------------------------------------
-
     async def _on_thread(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
-
-    async def _wait(self, event: asyncio.Event, seconds: float | None) -> None:
-        """Wait for the event, at most so long (None: without end); the event is cleared."""
-        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(event.wait())]
-        if seconds is not None:
-            waits.append(asyncio.ensure_future(self._clock.sleep(max(0.0, seconds))))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-        event.clear()
 
 
 def _first(group: BaseException) -> BaseException:

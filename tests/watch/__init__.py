@@ -1,0 +1,1 @@
+"""The watcher on a real tree, with the kernel's real events."""

@@ -1,0 +1,380 @@
+"""Nothing unfinished, nothing missed, nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.watch.conftest import QUIET, Site, until
+from uploaderd.errors import SourceMissing
+from uploaderd.finished import Verdict
+from uploaderd.model import FoundBy, SourceState
+
+
+async def test_what_is_there_at_the_start_is_found_by_the_sweep(site: Site) -> None:
+    await site.open()
+    site.write("old/a.mp4", age=3600)
+    site.write("b.mp4")
+    async with site.watching():
+        await until(lambda: len(site.queued()) == 2)
+    assert site.queued() == {b"old/a.mp4": "sweep", b"b.mp4": "sweep"}
+    assert site.rows("SELECT DISTINCT finished_by FROM recordings") == [("lease",)]
+
+
+async def test_a_closed_file_is_found_by_its_event(site: Site) -> None:
+    await site.open()
+    async with site.watching() as watcher:
+        site.write("a.mp4")
+        await until(site.queued)
+        await until(lambda: watcher.settled)
+    assert site.queued() == {b"a.mp4": "event"}
+    assert site.wakes == 1
+
+
+async def test_a_file_that_is_written_to_is_left_alone(site: Site) -> None:
+    """A recorder that pauses for longer than the quiet time with the file open, and writes on."""
+    await site.open()
+    async with site.watching() as watcher:
+        with (site.root / "a.mp4").open("wb", buffering=0) as recorder:
+            recorder.write(b"one")
+            await until(lambda: watcher.state["lease"] is True, "a look at the file")
+            # Looked at many times while it is open and quiet.
+            seen = time.monotonic()
+            await until(lambda: time.monotonic() > seen + 3 * QUIET)
+            assert site.count() == 0
+            recorder.write(b"two")
+        closed = time.monotonic()
+        await until(site.queued)
+        assert time.monotonic() - closed >= QUIET
+    assert site.rows("SELECT size, finished_by FROM recordings") == [(6, "lease")]
+
+
+async def test_a_recorder_that_closes_and_opens_again_is_one_recording(site: Site) -> None:
+    await site.open()
+    async with site.watching():
+        for round_ in range(6):
+            with (site.root / "a.mp4").open("ab") as recorder:
+                recorder.write(b"more")
+            at = time.monotonic()
+            await until(lambda at=at: time.monotonic() > at + QUIET / 2)  # type: ignore[misc]
+            assert site.count() == 0, round_
+        await until(site.queued)
+    assert site.rows("SELECT size FROM recordings") == [(24,)]
+
+
+async def test_a_killed_recorder_leaves_a_recording(site: Site) -> None:
+    await site.open()
+    program = (
+        "import sys,time; f=open(sys.argv[1],'wb',0); f.write(b'half'); print(1,flush=True); time.sleep(60)"
+    )
+    async with site.watching() as watcher:
+        with subprocess.Popen(
+            [sys.executable, "-c", program, str(site.root / "a.mp4")], stdout=subprocess.PIPE
+        ) as recorder:
+            assert recorder.stdout is not None
+            recorder.stdout.readline()
+            await until(lambda: watcher.state["lease"] is True)
+            assert site.count() == 0
+            recorder.send_signal(signal.SIGKILL)
+        await until(site.queued)
+    assert site.rows("SELECT size FROM recordings") == [(4,)]
+
+
+async def test_a_remux_within_the_quiet_time_leaves_one_recording(site: Site) -> None:
+    await site.open()
+    async with site.watching() as watcher:
+        site.write("a.mp4", b"raw")
+        site.write("a.mp4.tmp", b"remuxed")
+        os.replace(site.root / "a.mp4.tmp", site.root / "a.mp4")
+        await until(site.queued)
+        await until(lambda: watcher.settled)
+    assert site.rows("SELECT path, size FROM recordings") == [(b"a.mp4", 7)]
+
+
+async def test_files_in_new_folders_are_found(site: Site) -> None:
+    """watchfiles does not report what is written into a folder before it is watched."""
+    await site.open()
+    async with site.watching():
+        for number in range(200):
+            site.write(f"day{number // 20}/hour{number % 20}/a.mp4")
+        await until(lambda: site.count() == 200)
+
+
+async def test_folders_that_are_moved_in_whole_are_found(site: Site) -> None:
+    await site.open()
+    await_outside = site.tmp / "outside" / "deep"
+    await_outside.mkdir(parents=True)
+    for number in range(100):
+        (await_outside / f"{number}.mp4").write_bytes(b"x")
+    async with site.watching():
+        os.rename(site.tmp / "outside", site.root / "inside")
+        await until(lambda: site.count() == 100)
+    assert b"inside/deep/7.mp4" in site.queued()
+
+
+async def test_renamed_folders_take_their_recordings_along(site: Site) -> None:
+    await site.open()
+    site.write("before/a.mp4", age=60)
+    site.write("before/b.mp4", age=60)
+    async with site.watching():
+        await until(lambda: site.count() == 2)
+        os.rename(site.root / "before", site.root / "after")
+        await until(lambda: b"after/a.mp4" in site.queued() and b"after/b.mp4" in site.queued())
+    assert site.count() == 2
+
+
+@pytest.mark.parametrize(
+    "name", [b"\xff\xfe.mp4", b"new\nline.mp4", b" .mp4", b"-a.mp4", b"x" * 251 + b".mp4"]
+)
+async def test_odd_names_are_found(site: Site, name: bytes) -> None:
+    """A name that is not UTF-8 ends watchfiles; its neighbours are found all the same."""
+    await site.open()
+    async with site.watching():
+        site.write(name)
+        await until(lambda: name in site.queued())
+        site.write("neighbour.mp4")
+        await until(lambda: b"neighbour.mp4" in site.queued())
+    assert site.count() == 2
+
+
+async def test_links_are_not_followed(site: Site) -> None:
+    await site.open()
+    outside = site.tmp / "outside"
+    outside.mkdir()
+    (outside / "secret.mp4").write_bytes(b"x")
+    (site.root / "folder").symlink_to(outside)
+    (site.root / "link.mp4").symlink_to(outside / "secret.mp4")
+    async with site.watching() as watcher:
+        (site.root / "later").symlink_to(outside)
+        (outside / "new.mp4").write_bytes(b"x")
+        (outside / "below").mkdir()
+        (outside / "below" / "new.mp4").write_bytes(b"x")
+        site.write("a.mp4")
+        await until(site.queued)
+        await until(lambda: watcher.settled)
+        await watcher.sweep()
+        await until(lambda: watcher.settled)
+    assert site.queued().keys() == {b"a.mp4"}
+
+
+async def test_hard_links_are_one_recording_and_not_read_again(site: Site) -> None:
+    await site.open()
+    site.write("a.mp4", age=60)
+    os.link(site.root / "a.mp4", site.root / "b.mp4")
+    async with site.watching() as watcher:
+        await watcher.sweep()
+        await watcher.sweep()
+        assert site.count() == 1
+        os.unlink(site.root / next(iter(site.queued())).decode())
+        await watcher.sweep()
+    assert site.count() == 1
+    assert os.path.lexists(site.root / next(iter(site.queued())).decode())
+
+
+async def test_second_names_are_looked_at_once(site: Site) -> None:
+    await site.open()
+    site.write("a.mp4", age=60)
+    os.link(site.root / "a.mp4", site.root / "b.mp4")
+    watcher = site.watcher()
+    await watcher.sweep()
+    accessed = os.stat(site.root / "b.mp4").st_atime_ns
+    looks = 0
+    look = watcher._judge.look
+
+    def counted(*args: Any, **kwargs: Any) -> Verdict:
+        nonlocal looks
+        looks += 1
+        return look(*args, **kwargs)
+
+    watcher._judge.look = counted  # type: ignore[method-assign]
+    await watcher.sweep()
+    assert (looks, os.stat(site.root / "b.mp4").st_atime_ns) == (0, accessed)
+
+
+async def test_a_sweep_does_not_cut_the_quiet_time_after_a_close_short(site: Site) -> None:
+    """Its mtime is old, but it was open for writing a moment ago."""
+    await site.open({"cameras": {"quiet_for": "30s"}})
+    site.write("a.mp4", age=3600)
+    watcher = site.watcher()
+    with (site.root / "a.mp4").open("r+b"):
+        await watcher.sweep()
+        assert watcher.state["candidates"] == 1
+    await watcher.sweep()
+    assert site.count() == 0
+    # Another daemon has not seen the writer, and goes by what there is.
+    await site.watcher().sweep()
+    assert site.count() == 1
+
+
+async def test_a_change_while_it_is_judged_is_not_lost(site: Site) -> None:
+    await site.open()
+    async with site.watching() as watcher:
+        look = watcher._judge.look
+        changed = False
+
+        def meddled(*args: Any, **kwargs: Any) -> Verdict:
+            nonlocal changed
+            verdict = look(*args, **kwargs)
+            if verdict.finished_by is not None and not changed:
+                changed = True
+                now = watcher._clock.monotonic()
+                watcher._settling.candidates.changed(
+                    verdict.identity, b"a.mp4", FoundBy.EVENT, now, 2 * QUIET
+                )
+            return verdict
+
+        watcher._judge.look = meddled  # type: ignore[method-assign]
+        began = time.monotonic()
+        site.write("a.mp4")
+        await until(site.queued)
+        assert time.monotonic() - began >= 2 * QUIET
+
+
+async def test_only_what_the_patterns_take(site: Site) -> None:
+    await site.open({"cameras": {"include": ["**/*.mp4"], "exclude": ["**/raw/**"]}})
+    async with site.watching() as watcher:
+        for name in ("a.mp4", "a.MP4", "a.txt", "raw/b.mp4", "x/raw/c.mp4", "x/d.mp4", ".uploaderd-q.mp4"):
+            site.write(name)
+        await until(lambda: site.count() == 2)
+        await until(lambda: watcher.settled)
+    assert site.queued().keys() == {b"a.mp4", b"x/d.mp4"}
+
+
+async def test_the_first_source_that_takes_a_file_has_it(site: Site) -> None:
+    await site.open({"debug": {"include": ["**/debug_*.mp4"]}, "bot": {"include": ["**/*.mp4"]}})
+    site.write("debug_1.mp4", age=60)
+    site.write("meeting.mp4", age=60)
+    async with site.watching("bot"), site.watching("debug"):
+        await until(lambda: site.count() == 2)
+    owners = site.rows("SELECT s.name, r.path FROM recordings r JOIN sources s ON s.id = r.source_id")
+    assert set(owners) == {("debug", b"debug_1.mp4"), ("bot", b"meeting.mp4")}
+
+
+async def test_a_root_that_is_made_anew_is_heard_again(site: Site) -> None:
+    await site.open()
+    site.write("a.mp4", age=60)
+    async with site.watching() as watcher:
+        await until(lambda: site.count() == 1)
+        shutil.rmtree(site.root)
+        await until(lambda: watcher.state["missing"], "missing")
+        assert site.rows("SELECT state FROM sources") == [(SourceState.MISSING,)]
+        with pytest.raises(SourceMissing):
+            await watcher.sweep()
+        site.root.mkdir()
+        site.write("b.mp4")
+        await until(lambda: b"b.mp4" in site.queued())
+        await until(lambda: watcher.settled and watcher.state["listening"])
+        site.write("c.mp4")
+        await until(lambda: site.queued().get(b"c.mp4") == "event")
+    assert site.rows("SELECT path, state, local FROM recordings WHERE path = x'612e6d7034'") == [
+        (b"a.mp4", "waiting", "present")
+    ]
+    assert site.rows("SELECT kind FROM events WHERE kind LIKE 'source-%'") == [
+        ("source-missing",),
+        ("source-ok",),
+    ]
+
+
+async def test_a_disk_that_is_unplugged_and_comes_back(site: Site) -> None:
+    """What is left is an empty folder: nothing of it counts as deleted, and nothing is sent again."""
+    await site.open()
+    disk = site.tmp / "disk.img"
+    disk.write_bytes(b"")
+    os.truncate(disk, 16 << 20)
+    if not await said("mkfs.ext4", "-q", disk) or not await said("mount", "-o", "loop", disk, site.root):
+        pytest.skip("this machine does not let us mount a disk image")
+    try:
+        site.write("a.mp4", age=60)
+        async with site.watching() as watcher:
+            await until(lambda: site.count() == 1)
+            assert await said("umount", "-l", site.root)
+            await until(lambda: watcher.state["missing"], "missing")
+            with pytest.raises(SourceMissing):
+                await watcher.sweep()
+            assert site.rows("SELECT state, local FROM recordings") == [("waiting", "present")]
+            assert await said("mount", "-o", "loop", disk, site.root)
+            await until(lambda: not watcher.state["missing"], "the disk")
+            site.write("b.mp4")
+            await until(lambda: b"b.mp4" in site.queued())
+        assert site.count() == 2
+    finally:
+        await said("umount", "-l", site.root)
+
+
+async def said(*command: str | Path) -> bool:
+    """Whether the command succeeded."""
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    return await process.wait() == 0
+
+
+async def test_a_root_that_comes_later(site: Site) -> None:
+    await site.open()
+    site.root.rmdir()
+    watcher = site.watcher()
+    task = asyncio.create_task(watcher.run())
+    await until(lambda: watcher.state["missing"], "missing")
+    site.write("a.mp4")
+    await until(site.queued)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_unreadable_file_is_taken_once_it_can_be_read(site: Site) -> None:
+    """As root every file can be read, so that only a child that gave its rights away shows it."""
+    await site.open()
+    site.write("a.mp4", age=60)
+    site.write("b.mp4", age=60)
+    os.chmod(site.root / "a.mp4", 0)
+    async with site.watching() as watcher:
+        with_rights = os.geteuid() == 0
+        await until(lambda: site.count() == (2 if with_rights else 1))
+        os.chmod(site.root / "a.mp4", 0o644)
+        await watcher.sweep()
+        assert site.count() == 2
+
+
+async def test_a_changed_file_is_looked_at_when_asked(site: Site) -> None:
+    await site.open({"cameras": {"polling": True, "sweep_every": "1h"}})
+    site.write("a.mp4", age=60)
+    watcher = site.watcher()
+    await watcher.sweep()
+    task = asyncio.create_task(watcher.run())
+    await until(lambda: watcher.settled)
+    site.write("a.mp4", b"another content", age=30)
+    watcher.look_at(b"a.mp4")
+    await until(lambda: site.count() == 2)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert site.rows("SELECT state FROM recordings ORDER BY id") == [("superseded",), ("waiting",)]
+
+
+async def test_a_sweep_finds_what_was_renamed_before_its_quiet_time_is_over(site: Site) -> None:
+    """Whoever finds the file gone asks for a sweep, and must not call it lost after that."""
+    await site.open({"cameras": {"quiet_for": "30s"}})
+    site.write("a.mp4", age=60)
+    async with site.watching() as watcher:
+        os.rename(site.root / "a.mp4", site.root / "b.mp4")
+        await until(lambda: watcher.state["candidates"] == 1)
+        await watcher.sweep()
+        assert site.queued().keys() == {b"b.mp4"}
+
+
+async def test_many_at_once(site: Site) -> None:
+    await site.open()
+    async with site.watching() as watcher:
+        for number in range(3_000):
+            site.write(f"{number % 7}/{number}.mp4", b"%d" % number)
+        await until(lambda: site.count() == 3_000)
+        await until(lambda: watcher.settled)
+    assert site.count() == 3_000
