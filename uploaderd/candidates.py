@@ -59,6 +59,13 @@ class Candidates:
         self._overflowed = False
         return True
 
+    @property
+    def written_now(self) -> list[bytes] | None:
+        """The paths of all, if each was open for writing when last looked at; None if one was not."""
+        if all(known.written for known in self._by_path.values()):
+            return list(self._by_path)
+        return None
+
     def written(self, path: bytes) -> bool:
         """Whether somebody was seen writing to it when it was last looked at."""
         known = self._by_path.get(path)

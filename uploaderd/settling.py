@@ -75,9 +75,9 @@ class Settling:
         self._reported: set[bytes] = set()
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing waits to be looked at or to be taken in."""
-        return not self.candidates and not self._asked and not self._looking
+    def only_open(self) -> list[bytes] | None:
+        """Files that somebody still writes, if nothing else waits to be looked at or taken in; else None."""
+        return None if self._asked or self._looking else self.candidates.written_now
 
     def look_at(self, path: bytes) -> None:
         """Look at the file anew, whatever was thought of it."""

@@ -118,12 +118,14 @@ class Watcher:
     @property
     def settled(self) -> bool:
         """Whether a sweep has come to its end and nothing that was found waits to be taken in."""
-        return (
-            self._last is not None
-            and self._settling.idle
-            and not self._sweeping.locked()
-            and not self._schedule.asked
-        )
+        return self.only_open == []
+
+    @property
+    def only_open(self) -> list[bytes] | None:
+        """Files that somebody still writes, if there is nothing else to wait for; None while there is."""
+        if self._last is None or self._sweeping.locked() or self._schedule.asked:
+            return None
+        return self._settling.only_open
 
     def request_sweep(self) -> None:
         """Sweep the whole tree as soon as possible."""
@@ -165,6 +167,10 @@ class Watcher:
             if (broken := failed.subgroup(LedgerBroken)) is not None:
                 raise _first(broken) from None
             raise
+        finally:
+            if self._next is not None:
+                self._next.cancel()
+                self._next = None
 
     # --- hints -----------------------------------------------------------------------------------
 
