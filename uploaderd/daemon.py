@@ -57,7 +57,9 @@ class Daemon:
         self._reload = reload
         self._until_safe = until_safe
         self._clock = clock if clock is not None else SystemClock()
-        self._ledger = Ledger(config.ledger.path, self._clock.now, __version__)
+        self._ledger = Ledger(
+            config.ledger.path, self._clock.now, __version__, socket=config.web.socket
+        )
         self._stop = asyncio.Event()
         self._again: Config | None = None
         self._before: Config | None = None
@@ -76,8 +78,13 @@ class Daemon:
         try:
             while not self._stop.is_set():
                 await self._generation()
-        except* LedgerBroken as broken:
-            log.critical("the ledger failed; ending so that a new start can recover", exc_info=broken)
+        except* LedgerBroken as group:
+            broken = _first(group)
+            log.critical(
+                "the ledger failed; ending so that a new start can recover",
+                reason=str(broken),
+                hint=getattr(broken, "hint", ""),
+            )
             self._status = PROBLEMS
         finally:
             await self._end()
@@ -91,12 +98,10 @@ class Daemon:
         try:
             ignore_lease_signals()
             self._listen_to_signals()
-            interrupted = await self._ledger.run(work.recover)
-            await self._ledger.run(_note, "started", {"version": __version__})
-            if interrupted:
-                log.warning("the last run was cut off; its uploads go on", uploads=interrupted)
             await self.live.serve(self._application(self.live), self._config.web.socket)
+            await self._ledger.insist(_note, "started", {"version": __version__})
         except BaseException:
+            await self.live.close()
             await self._ledger.close()
             raise
         # What start-up made stays for good: the collector need not walk it again and again.
@@ -121,6 +126,8 @@ class Daemon:
     async def _generation(self) -> None:
         """Work with one configuration, until told to stop or to take another."""
         self._changed.clear()
+        if interrupted := await self._ledger.insist(work.recover):
+            log.warning("uploads were cut off; they go on", uploads=interrupted)
         registered = await self._registered()
         generation = Generation(self._config, registered, self._ledger, self._clock)
         self.live.generation = generation
@@ -195,6 +202,7 @@ class Daemon:
         )
         self._stop.set()
         self._changed.set()
+        self._ledger.hurry()
 
     def _asked_to_reload(self) -> None:
         if self._reload is None:
@@ -222,6 +230,10 @@ class Daemon:
             log.error("the end could not be written to the ledger", reason=str(error))
         await self._ledger.close()
         log.info("uploaderd has stopped", status=self._status)
+
+
+def _first(group: BaseException) -> BaseException:
+    return _first(group.exceptions[0]) if isinstance(group, BaseExceptionGroup) else group
 
 
 def _note(tx: Transaction, kind: str, detail: dict[str, object]) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from uploaderd.clock import Clock
 from uploaderd.config import Config, DirectoryProvider
-from uploaderd.errors import LedgerBroken
+from uploaderd.errors import LedgerBroken, LedgerFull
 from uploaderd.finished import writer_has
 from uploaderd.intake import Intake, IntakeProvider
 from uploaderd.keys import text_of
@@ -53,16 +53,16 @@ async def register(config: Config, ledger: Ledger) -> Registered:
         LedgerError: a provider's name stood for something else before.
     """
     sources = {
-        name: await ledger.run(intake.register_source, name, os.fsencode(source.path))
+        name: await ledger.insist(intake.register_source, name, os.fsencode(source.path))
         for name, source in config.sources.items()
     }
     providers = {
-        name: await ledger.run(intake.register_provider, name, provider.type, provider.target)
+        name: await ledger.insist(intake.register_provider, name, provider.type, provider.target)
         for name, provider in config.providers.items()
     }
     enabled = frozenset(id_ for name, id_ in providers.items() if config.providers[name].enabled)
-    await ledger.run(health.configured, enabled)
-    used = await ledger.run(lambda tx: read.used_providers(tx.conn))
+    await ledger.insist(health.configured, enabled)
+    used = await ledger.insist(lambda tx: read.used_providers(tx.conn))
     return Registered(sources, providers, used)
 
 
@@ -119,6 +119,7 @@ class Generation:
             ]
             for name, pool in self.pools.items():
                 group.create_task(self._supervise(f"provider {name}", pool.run), name=f"pool:{name}")
+            watching.append(group.create_task(self._ledger.failure(), name="ledger-failure"))
             await self._stopping.wait()
             for task in watching:
                 task.cancel()
@@ -132,6 +133,8 @@ class Generation:
                 return
             except LedgerBroken:
                 raise
+            except LedgerFull:
+                pass  # which the ledger has said; it goes on where it was
             except Exception:
                 log.exception("a part of the daemon failed; it begins again", part=what)
             pause = RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)]

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from uploaderd.clock import Clock
+from uploaderd.errors import LedgerFull
 from uploaderd.keys import text_of
 from uploaderd.ledger import Ledger, Transaction
 from uploaderd.logs.setup import get_logger
+from uploaderd.model import FailureClass
+from uploaderd.report.model import iso
 
 if TYPE_CHECKING:
     from uploaderd.generation import Generation
@@ -42,7 +45,7 @@ class Live:
         """Rates and running uploads, as JSON has them."""
         generation = self.generation
         if generation is None:
-            return {"providers": {}, "uploading": [], "sources": {}}
+            return {"ledger": self._trouble(), "providers": {}, "uploading": [], "sources": {}}
         uploading = [
             {
                 "path": text_of(running.claim.path),
@@ -60,6 +63,7 @@ class Live:
         ]
         return {
             "pid": os.getpid(),
+            "ledger": self._trouble(),
             "providers": {
                 name: {"rate_bytes_per_second": pool.meter.rate()} for name, pool in generation.pools.items()
             },
@@ -67,11 +71,26 @@ class Live:
             "sources": {name: watcher.state for name, watcher in generation.watchers.items()},
         }
 
+    def _trouble(self) -> Mapping[str, Any] | None:
+        """Why the ledger cannot be written; None while it can."""
+        trouble = self._ledger.trouble
+        if trouble is None:
+            return None
+        failure = FailureClass.TRANSIENT if isinstance(trouble.error, LedgerFull) else FailureClass.PROVIDER
+        return {
+            "class": failure,
+            "message": trouble.error.message,
+            "hint": trouble.error.hint,
+            "since": iso(trouble.since),
+        }
+
     async def alive(self) -> bool:
         """Whether the loop and the ledger's thread move. Says nothing of the clouds."""
         try:
             async with asyncio.timeout(5):
                 await self._ledger.run(_nothing)
+        except LedgerFull:
+            return True  # it answers; a new start would find the disk as full
         except Exception:  # noqa: BLE001 -- whatever it is: a ledger that does not answer is not alive
             return False
         return True

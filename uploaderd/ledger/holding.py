@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
-from uploaderd.errors import LedgerError
+from uploaderd.errors import LedgerBroken, LedgerError, LedgerFull
+from uploaderd.ledger.chain import Event
 from uploaderd.ledger.lock import LedgerLock
 from uploaderd.ledger.reading import BUSY_TIMEOUT_MS, look, unreadable
 from uploaderd.ledger.schema import migrations
-from uploaderd.ledger.writer import Transaction, Writer
+from uploaderd.ledger.writer import Transaction, Trouble, Writer
+from uploaderd.logs.setup import get_logger
 from uploaderd.model import Milliseconds
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+log = get_logger(__name__)
+
+MEND_SECONDS: Final = 1.0
+"""How often a ledger that could not be written is tried again."""
+
 
 class Ledger:
-    """The ledger, held and writable. `run` is the only way to change anything.
+    """The ledger, held and writable. `run` and `insist` are the only ways to change anything.
 
     `socket` is where its daemon answers, for whoever finds the ledger held.
     """
@@ -41,6 +49,9 @@ class Ledger:
         self._version = version
         self._lock: LedgerLock | None = None
         self._writer = Writer(lambda: _connect(path), clock)
+        self._failed = asyncio.Event()
+        self._hurrying = asyncio.Event()
+        self._mending: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Take the lock, open, bring the schema up to date (after a backup).
@@ -67,8 +78,90 @@ class Ledger:
     async def run(
         self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `work(transaction, ...)` on the ledger's thread; its result once it is durable."""
-        return await self._writer.run(work, *args, **kwargs)
+        """Run `work(transaction, ...)` on the ledger's thread; its result once it is durable.
+
+        Raises:
+            LedgerFull: nothing was written, and cannot be for now; `mended` tells when.
+            LedgerBroken: the ledger's storage failed; `failure` raises the same.
+        """
+        try:
+            return await self._writer.run(work, *args, **kwargs)
+        except LedgerFull as full:
+            self._begin_to_mend(full)
+            raise
+        except LedgerBroken:
+            self._failed.set()
+            raise
+
+    async def insist(
+        self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`run`, as often as it takes: for what happened, and must not be forgotten for a full disk.
+
+        Raises:
+            LedgerFull: only after `hurry`.
+            LedgerBroken: the ledger's storage failed.
+        """
+        while True:
+            try:
+                return await self.run(work, *args, **kwargs)
+            except LedgerFull:
+                if self._hurrying.is_set():
+                    raise
+                await self.mended()
+
+    async def mended(self) -> None:
+        """Return once the ledger takes writes again, or `hurry` was called."""
+        mending = self._mending
+        if mending is None or self._hurrying.is_set():
+            return
+        hurrying = asyncio.ensure_future(self._hurrying.wait())
+        try:
+            await asyncio.wait((mending, hurrying), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurrying.cancel()
+
+    def hurry(self) -> None:
+        """Let nobody wait for a full disk any more: the daemon is ending.
+
+        What could not be written is found at the next start, as after a crash.
+        """
+        self._hurrying.set()
+
+    async def failure(self) -> None:
+        """Wait until the ledger's storage fails.
+
+        Raises:
+            LedgerBroken: that is when.
+        """
+        await self._failed.wait()
+        assert self.trouble is not None
+        raise self.trouble.error
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why the ledger cannot be written; None while it can."""
+        return self._writer.trouble
+
+    def _begin_to_mend(self, full: LedgerFull) -> None:
+        if self._mending is None or self._mending.done():
+            log.error("the ledger cannot be written; nothing new is begun", reason=str(full), hint=full.hint)
+            self._mending = asyncio.create_task(self._mend(str(full)), name="ledger-mending")
+
+    async def _mend(self, reason: str) -> None:
+        """Try until the ledger can be written, and write down that it could not."""
+        since = self._clock()
+        while True:
+            await asyncio.sleep(MEND_SECONDS)
+            try:
+                await self._writer.run(_mended, reason, since)
+            except LedgerFull:
+                continue
+            except LedgerBroken:
+                self._failed.set()
+                return
+            log.info("the ledger can be written again", seconds=(self._clock() - since) / 1000)
+            return
 
     @property
     def turns(self) -> int:
@@ -77,9 +170,15 @@ class Ledger:
 
     async def close(self) -> None:
         """Answer what waits, close, give the lock back. Idempotent."""
+        if self._mending is not None:
+            self._mending.cancel()
         await self._writer.stop()
         if self._lock is not None:
             self._lock.close()
+
+
+def _mended(tx: Transaction, reason: str, since: Milliseconds) -> None:
+    tx.event(Event("ledger-mended", detail={"reason": reason, "since": since}))
 
 
 def _connect(path: Path) -> sqlite3.Connection:

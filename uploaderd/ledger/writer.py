@@ -40,6 +40,14 @@ class Transaction:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why nothing could be written, and since when."""
+
+    error: LedgerError
+    since: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
 class _Request:
     work: Callable[[Transaction], object]
     reply: Future[Any]
@@ -57,6 +65,8 @@ class Writer:
         self._requests: SimpleQueue[_Request | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._turns = 0
+        self.trouble: Trouble | None = None
+        """Set when the storage refuses a write, cleared by the next one that it takes."""
 
     @property
     def turns(self) -> int:
@@ -83,7 +93,7 @@ class Writer:
 
         Raises:
             LedgerFull: the disk is full; nothing was written, later requests may succeed.
-            LedgerBroken: the ledger's storage failed; the daemon must stop and recover.
+            LedgerBroken: the ledger's storage failed, now or earlier; the daemon must stop and recover.
         """
         reply: Future[T] = Future()
         self._requests.put(_Request(lambda tx: work(tx, *args, **kwargs), reply))
@@ -129,7 +139,12 @@ class Writer:
         return group
 
     def _commit(self, conn: sqlite3.Connection, history: History, group: list[_Request]) -> None:
+        if self.trouble is not None and isinstance(self.trouble.error, LedgerBroken):
+            # A later write might seem to succeed; what it builds upon may not be on the disk.
+            _refuse(group, self.trouble.error)
+            return
         results: list[tuple[_Request, object, Exception | None]] = []
+        before = conn.total_changes
         try:
             conn.execute("BEGIN IMMEDIATE")
             transaction = Transaction(conn, history, self._clock())
@@ -137,9 +152,9 @@ class Writer:
                 conn.execute("SAVEPOINT request")
                 try:
                     results.append((request, request.work(transaction), None))
-                except sqlite3.OperationalError:
-                    raise
-                except Exception as error:  # noqa: BLE001 -- the caller's; handed back to it
+                except Exception as error:
+                    if _of_storage(error):
+                        raise
                     conn.execute("ROLLBACK TO request")
                     history.forget()
                     results.append((request, None, error))
@@ -147,17 +162,38 @@ class Writer:
             conn.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 -- every caller must hear that nothing was written
             history.forget()
-            if conn.in_transaction:
-                conn.execute("ROLLBACK")
             refused = trouble(error)
-            for request in group:
-                request.reply.set_exception(refused)
+            self._note(refused)
+            try:
+                if conn.in_transaction:
+                    conn.execute("ROLLBACK")
+            except sqlite3.Error:
+                pass  # on failing storage that fails too; the next BEGIN tells
+            _refuse(group, refused)
             return
+        if conn.total_changes != before:
+            self.trouble = None
         for request, result, failure in results:
             if failure is None:
                 request.reply.set_result(result)
             else:
                 request.reply.set_exception(failure)
+
+    def _note(self, refused: Exception) -> None:
+        if isinstance(refused, LedgerFull | LedgerBroken):
+            since = self.trouble.since if self.trouble is not None else self._clock()
+            self.trouble = Trouble(refused, since)
+
+
+def _refuse(group: list[_Request], error: Exception) -> None:
+    for request in group:
+        request.reply.set_exception(error)
+
+
+def _of_storage(error: Exception) -> bool:
+    """Whether it is the file or the disk that refused, and not the one request that was wrong."""
+    # Damage is reported as a plain DatabaseError.
+    return isinstance(error, sqlite3.OperationalError) or isinstance(trouble(error), LedgerBroken)
 
 
 def trouble(error: Exception) -> Exception:
@@ -166,6 +202,8 @@ def trouble(error: Exception) -> Exception:
     if code is None:
         return error
     name = getattr(error, "sqlite_errorname", "")
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:
+        code = sqlite3.SQLITE_FULL  # no room for the index of the write-ahead log
     match code & 0xFF:
         case sqlite3.SQLITE_FULL:
             return LedgerFull(

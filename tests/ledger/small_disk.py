@@ -1,0 +1,59 @@
+"""A small disk of its own for a ledger, that a test fills up and frees again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.process import MissingError
+
+
+@dataclass(frozen=True, slots=True)
+class SmallDisk:
+    """A file system of `size` bytes at `path`."""
+
+    path: Path
+
+    @property
+    def _ballast(self) -> Path:
+        return self.path / "ballast"
+
+    def fill(self) -> None:
+        """Take every free byte."""
+        with self._ballast.open("ab", buffering=0) as file:
+            try:
+                while True:
+                    file.write(b"\0" * 4096)
+            except OSError:
+                pass
+        assert os.statvfs(self.path).f_bavail == 0
+
+    def free(self) -> None:
+        """Give all of them back."""
+        self._ballast.unlink()
+
+
+@contextmanager
+def small_disk(path: Path, size: str = "16M") -> Iterator[SmallDisk]:
+    """A tmpfs at `path`, which is made.
+
+    Raises:
+        MissingError: this user may not mount one.
+    """
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        raise MissingError(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield SmallDisk(path)
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
