@@ -25,7 +25,7 @@ SHOW_EXAMPLES: Final = examples(
 def check(
     context: typer.Context,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="The file to check.", show_default=False)
+        Path | None, typer.Argument(metavar="FILE", help="The file to check.", show_default=False)
     ] = None,
     secrets_dir: SecretsDir = None,
     config: ConfigFile = None,

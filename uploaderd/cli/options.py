@@ -44,7 +44,7 @@ def one_of(value: str | None, known: Iterable[str], what: str) -> str | None:
     Raises:
         typer.BadParameter: it is not; names the nearest that is.
     """
-    names = list(known)
+    names = [str(name) for name in known]
     if value is None or value in names:
         return value
     near = get_close_matches(value, names, n=1)

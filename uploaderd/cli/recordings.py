@@ -100,7 +100,7 @@ def history(
     recording: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RECORDING]",
+            metavar="RECORDING",
             help="Id, path (absolute, or relative to its source) or a unique part of the name.",
             show_default=False,
         ),

@@ -38,6 +38,7 @@ def lines(shown: Iterable[Line]) -> None:
     if not coloured():
         for line in shown:
             data(line.text)
+        flush()  # whoever follows through a pipe sees it now
         return
     from rich.console import Console
 

@@ -27,14 +27,14 @@ class Ambiguous(UploaderdError):
     """Several recordings may be meant by it.
 
     Attributes:
-        candidates: the newest of them, as `source: path`; not all, if there are more than `CANDIDATES`.
+        candidates: the newest of them, as `source: path  (id)`; at most `CANDIDATES`.
     """
 
     def __init__(self, wanted: str, candidates: list[str]) -> None:
-        self.candidates = candidates
-        more = " or more" if len(candidates) > CANDIDATES else ""
-        count = min(len(candidates), CANDIDATES)
-        super().__init__(f"{wanted!r} fits {count}{more} recordings; give more of the path, or the id")
+        self.candidates = candidates[:CANDIDATES]
+        count = "more than " if len(candidates) > CANDIDATES else ""
+        count += str(len(self.candidates))
+        super().__init__(f"{wanted!r} fits {count} recordings; give more of the path, or the id")
 
 
 def one(conn: sqlite3.Connection, config: Config, wanted: str) -> read.RecordingRow:

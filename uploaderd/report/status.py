@@ -15,7 +15,7 @@ from uploaderd.errors import LedgerError
 from uploaderd.keys import text_of
 from uploaderd.ledger import find, read
 from uploaderd.ledger.lock import Holder
-from uploaderd.model import FailureClass, ProviderState, SourceState, Word
+from uploaderd.model import FailureClass, ProviderState, RecordingState, SourceState, Word
 from uploaderd.report import model
 from uploaderd.report.model import Problem, Status, iso, time_of
 
@@ -27,6 +27,8 @@ LEDGER_NEEDS: Final = 1024 * 1024
 
 TROUBLED_SHOWN: Final = 5
 """Recordings that need a person, of each kind, that are shown by name."""
+
+_LOST: Final = "its file vanished before it was safe"
 
 Live = Mapping[str, Any]
 """The daemon's live values, as its socket gives them."""
@@ -48,6 +50,7 @@ def status(
     now: int,
     *,
     fault: LedgerError | None = None,
+    look: bool = True,
 ) -> Status:
     """The status model.
 
@@ -58,9 +61,12 @@ def status(
         live: the daemon's live values; None without a daemon, or if it does not answer.
         now: milliseconds since the epoch.
         fault: why the ledger cannot be read.
+        look: at the disks, too. Each look at a mount that hangs leaves a thread behind, which is nothing
+            for a process that asks again and again.
     """
     folders = {name: Path(source.path) for name, source in config.sources.items()}
-    disks = _look_at({**folders, "": config.ledger.path.parent})
+    folders[""] = config.ledger.path.parent
+    disks = _look_at(folders) if look else dict.fromkeys(folders, Disk())
     if conn is not None:
         # One moment for all that is read: a recording must not be seen twice, or in neither state.
         conn.execute("BEGIN")
@@ -306,6 +312,10 @@ def _troubled(conn: sqlite3.Connection | None) -> list[model.TroubledLine]:
 
 def reason(row: read.RecordingRow) -> tuple[str, str]:
     """Why a recording is where it is, and what to do: its own reason, or its failed uploads'."""
+    if row.state == RecordingState.HELD:
+        return row.reason or "", "mend that; the next sweep queues it"
+    if row.state == RecordingState.LOST:
+        return _LOST, "if there is another copy of it, put it back; the next sweep finds it"
     if row.reason is not None:
         return row.reason, ""
     failed = [upload for upload in row.uploads.values() if upload.error_message and upload.state == "failed"]

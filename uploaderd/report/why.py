@@ -81,13 +81,13 @@ def _recording(
             answer.next = NEVER
         case RecordingState.HELD:
             gates.append(Gate("held", False, why_not))
-            answer.next = "it is queued as soon as that is mended and a sweep has found it so"
+            answer.next = hint
         case RecordingState.SUPERSEDED:
             gates.append(Gate("superseded", False, "a newer content took its path before it was sent"))
             answer.next = NEVER
         case RecordingState.LOST:
-            gates.append(Gate("lost", False, "its file vanished before it was safe"))
-            answer.next = "nothing, unless the file comes back: look for another copy of it"
+            gates.append(Gate("lost", False, why_not))
+            answer.next = hint
         case _:
             providers = {provider.name: provider for provider in read.providers(conn)}
             gates += [_upload(upload, providers[name], now) for name, upload in row.uploads.items()]

@@ -1,0 +1,63 @@
+"""`uploaderd demo`: it ends by itself, tells the truth, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.process import COMMAND, environment, uploaderd
+from uploaderd.demo import CAMERAS, SEGMENTS, Demo
+from uploaderd.report.lines import Line
+
+
+def test_it_ends_by_itself_in_time_and_leaves_nothing(tmp_path: Path) -> None:
+    began = time.monotonic()
+    # What configures the person's own daemon must not reach the demo's.
+    env = {"TMPDIR": str(tmp_path), "UPLOADERD_SOURCES__CAMERAS__QUIET_FOR": "1h"}
+    ended = uploaderd("demo", cwd=tmp_path, env=env)
+    assert ended.code == 0, ended.out + ended.err
+    assert time.monotonic() - began < 20
+    assert list(tmp_path.iterdir()) == []
+    recordings = len(CAMERAS) * SEGMENTS
+    assert re.search(rf"^SAFE  {recordings} recordings, .*, at 2 providers, ", ended.out, re.MULTILINE)
+    assert f"compared   {2 * recordings} copies have what the recorder wrote" in ended.out
+    assert f"0 of {2 * recordings} uploads began before the recorder had closed the file" in ended.out
+    assert re.search(
+        r"meanwhile  [1-9]\d* of them began while other files were still being written", ended.out
+    )
+    assert ended.out.count(" is safe, ") == recordings
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_it_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "demo"],
+        cwd=tmp_path,
+        env=environment(TMPDIR=str(tmp_path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_daemon_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    lines: list[Line] = []
+    done = Demo(draw=None, say=lines.append).run()
+    assert not done.well
+    assert done.lines[0].text == "FAILED  the daemon ended with 1"
+    assert list(tmp_path.iterdir()) == []

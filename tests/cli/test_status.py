@@ -1,0 +1,276 @@
+"""The status model: the one word, what programs parse, what people read, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli import golden
+from tests.cli.evening import LIVE, NOW, Evening
+from tests.cli.many import fill
+from tests.cli.shapes import conforms
+from uploaderd.config import Config, load
+from uploaderd.errors import LedgerError
+from uploaderd.ledger import connect_readonly, health
+from uploaderd.ledger.lock import Holder
+from uploaderd.report import model
+from uploaderd.report.status import Disk, judge, status
+from uploaderd.report.text import status_lines
+
+HOLDER = Holder(412, "0.1.0", NOW - 3_725_000)
+DISKS = {"cameras": Disk(there=True, free=8_000_000_000), "gate": Disk(there=False), "": Disk(True, 10**10)}
+
+# The contract's own words (DESIGN, "Command line"): every key must be there, under this name, of this kind.
+PROMISED = json.loads("""
+{"schema_version": 1, "state": "BEHIND", "daemon": {"running": true, "pid": 412, "version": "0.1.0"},
+ "recordings": {"total": 420, "safe": 412, "waiting": 8, "failed": 0, "lost": 0, "held": 0,
+                "waiting_bytes": 6549825536, "oldest_waiting_at": "2026-11-20T17:46:00Z"},
+ "providers": [{"name": "s3_main", "type": "s3", "state": "ok", "verified": 420, "waiting": 0, "failed": 0,
+                "rate_bytes_per_second": 18874368.0, "last_verified_at": "2026-11-20T18:00:03Z",
+                "problem": null}],
+ "uploading": [{"path": "cam1/18-00.mp4", "source": "cameras", "provider": "s3_main", "bytes_sent": 1,
+                "size": 2, "resumed_from": 0}],
+ "sources": [{"name": "cameras", "path": "/srv/recordings", "state": "ok",
+              "last_sweep_at": "2026-11-20T17:58:00Z", "free_bytes": 1}]}
+""")
+
+
+def kept(promise: Any, found: Any, where: str = "") -> None:
+    """Every key of the promise is found, with a value of the same kind (or null where that is promised)."""
+    if isinstance(promise, dict):
+        for key, value in promise.items():
+            assert key in found, f"{where}.{key} is missing"
+            kept(value, found[key], f"{where}.{key}")
+    elif isinstance(promise, list):
+        assert found, f"{where} is empty: nothing to compare"
+        kept(promise[0], found[0], where)
+    elif promise is not None:
+        assert type(found) is type(promise), f"{where}: {found!r}"
+
+
+def text(found: model.Status) -> str:
+    return "".join(f"{line.text}\n" for line in status_lines(found))
+
+
+async def test_json(
+    lived: Evening, conn: sqlite3.Connection, disks: Callable[[dict[str, Disk]], None]
+) -> None:
+    disks(DISKS)
+    found = status(conn, lived.config, HOLDER, LIVE, NOW)
+    conforms(found, model.Status)
+    kept(PROMISED, json.loads(json.dumps(found)))
+    golden.same("status.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n", lived.folder)
+
+
+async def test_text(
+    lived: Evening, conn: sqlite3.Connection, disks: Callable[[dict[str, Disk]], None]
+) -> None:
+    disks(DISKS)
+    golden.same("status.txt", text(status(conn, lived.config, HOLDER, LIVE, NOW)), lived.folder)
+
+
+async def test_without_a_daemon_live_values_are_null_and_nothing_is_uploading(
+    lived: Evening, conn: sqlite3.Connection, disks: Callable[[dict[str, Disk]], None]
+) -> None:
+    disks(DISKS)
+    lived.at = NOW + 13_000
+    await lived.begun("s3_main")  # killed in the middle of it
+    found = status(conn, lived.config, None, None, NOW)
+    conforms(found, model.Status)
+    assert found["state"] == "STOPPED"
+    assert found["daemon"] == {"running": False, "pid": None, "version": None, "started_at": None}
+    assert [one["rate_bytes_per_second"] for one in found["providers"]] == [None, None]
+    assert found["uploading"] == []
+    golden.same("stopped.txt", text(found), lived.folder)
+
+
+async def test_a_daemon_without_a_socket_shows_what_the_ledger_knows(
+    lived: Evening, conn: sqlite3.Connection
+) -> None:
+    lived.at = NOW + 13_000
+    claim = await lived.begun("s3_main")
+    found = status(conn, lived.config, HOLDER, None, NOW)
+    conforms(found, model.Status)
+    assert [(one["path"], one["bytes_sent"], one["eta_seconds"]) for one in found["uploading"]] == [
+        (claim.path.decode(), None, None)
+    ]
+    assert "? of 100.0 MiB" in text(found)
+
+
+def test_before_the_first_run(tmp_path: Path) -> None:
+    """There is a configuration, and nothing else."""
+    (tmp_path / "in").mkdir()
+    config = _config(tmp_path, '[sources.a]\npath = "in"\n[sources.b]\npath = "gone"\n')
+    found = status(None, config, None, None, NOW)
+    conforms(found, model.Status)
+    assert found["state"] == "STOPPED"
+    assert [(one["name"], one["state"]) for one in found["sources"]] == [("a", "ok"), ("b", "missing")]
+    assert [(one["name"], one["state"]) for one in found["providers"]] == [
+        ("near", "ok"),
+        ("off", "disabled"),
+    ]
+    assert (found["sources"][0]["free_bytes"] or 0) > 0
+    assert found["sources"][1]["free_bytes"] is None
+
+
+async def test_an_idle_daemon_is_safe(evening: Evening, conn: sqlite3.Connection) -> None:
+    (evening.folder / "gate").mkdir()
+    await evening.found(b"a.mp4", 5)
+    assert status(conn, evening.config, HOLDER, None, evening.at)["state"] == "SAFE"
+    await evening.verified("s3_main")
+    await evening.verified("nas")
+    found = status(conn, evening.config, HOLDER, LIVE, evening.at)
+    assert (found["state"], found["reasons"]) == ("SAFE", [])
+    assert text(found).startswith("SAFE  nothing waits so far; the first sweep has not ended yet\n")
+    for id_ in evening.sources.values():
+        await evening.ledger.run(health.swept, id_)
+    found = status(conn, evening.config, HOLDER, LIVE, evening.at)
+    assert text(found).startswith("SAFE  everything that was found is at every provider that it requires\n")
+
+
+async def test_a_broken_ledger_is_failing(evening: Evening) -> None:
+    broken = LedgerError("the ledger is damaged (SQLITE_CORRUPT)", "see `uploaderd ledger check`")
+    found = status(None, evening.config, HOLDER, None, NOW, fault=broken)
+    conforms(found, model.Status)
+    assert found["state"] == "FAILING"
+    assert "cause   the ledger is damaged" in text(found)
+    assert "remedy  see `uploaderd ledger check`" in text(found)
+
+
+async def test_a_ledger_that_the_daemon_cannot_write_is_failing(
+    evening: Evening, conn: sqlite3.Connection
+) -> None:
+    problem = {"class": "transient", "message": "the disk that holds the ledger is full", "hint": "free some",
+               "since": "2026-11-20T17:59:00Z"}  # fmt: skip
+    found = status(conn, evening.config, HOLDER, {**LIVE, "ledger": problem}, NOW)
+    assert (found["state"], found["ledger"]["problem"]) == ("FAILING", problem)
+
+
+async def test_a_full_disk_under_the_ledger_is_failing(
+    evening: Evening, conn: sqlite3.Connection, disks: Callable[[dict[str, Disk]], None]
+) -> None:
+    disks({**DISKS, "": Disk(True, 4096)})
+    found = status(conn, evening.config, HOLDER, None, NOW)
+    assert found["state"] == "FAILING"
+    assert "its disk has 4096 bytes free" in found["reasons"][0]
+
+
+# --- the one word ----------------------------------------------------------------------------------
+
+
+async def _calm(evening: Evening, conn: sqlite3.Connection) -> model.Status:
+    found = status(conn, evening.config, HOLDER, LIVE, NOW)
+    assert found["state"] == "SAFE"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({}, "SAFE"),
+        ({"recordings": {"waiting": 1, "oldest_waiting_at": "2026-11-20T17:45:00Z"}}, "SAFE"),
+        ({"recordings": {"waiting": 1, "oldest_waiting_at": "2026-11-20T17:44:59Z"}}, "BEHIND"),
+        ({"recordings": {"failed": 1, "alarming": 1}}, "FAILING"),
+        ({"recordings": {"failed": 1, "alarming": 0}}, "SAFE"),  # acknowledged
+        ({"recordings": {"lost": 1, "alarming": 1}}, "FAILING"),
+        ({"recordings": {"held": 1, "alarming": 1}}, "FAILING"),
+        ({"providers": [{"state": "paused"}]}, "FAILING"),
+        ({"providers": [{"state": "retrying"}]}, "SAFE"),
+        ({"providers": [{"state": "disabled"}]}, "SAFE"),
+        ({"providers": [{"state": "disabled"}, {"state": "retired"}]}, "FAILING"),
+        ({"sources": [{"state": "missing"}]}, "FAILING"),
+        ({"sources": [{"state": "paused"}]}, "SAFE"),
+        ({"sources": []}, "FAILING"),
+        (
+            {
+                "providers": [{"state": "paused"}],
+                "recordings": {"waiting": 1, "oldest_waiting_at": "2026-11-20T16:00:00Z"},
+            },
+            "FAILING",
+        ),
+        ({"daemon": {"running": False}, "providers": [{"state": "paused"}]}, "STOPPED"),
+    ],
+)
+async def test_the_one_word(
+    evening: Evening, conn: sqlite3.Connection, change: dict[str, Any], word: str
+) -> None:
+    (evening.folder / "gate").mkdir()
+    found: Any = deepcopy(await _calm(evening, conn))
+    for key, value in change.items():
+        if isinstance(value, dict):
+            found[key].update(value)
+        elif value:
+            for line, new in zip(found[key], value, strict=False):
+                line.update(new)
+        else:
+            found[key] = value
+    told, reasons = judge(found, 900.0)
+    assert told == word
+    assert bool(reasons) == (word != "SAFE")
+
+
+# --- what it costs ---------------------------------------------------------------------------------
+
+
+def test_it_costs_the_same_with_few_and_with_many_recordings(tmp_path: Path) -> None:
+    steps = []
+    for recordings in (100, 10_000):
+        folder = tmp_path / str(recordings)
+        folder.mkdir()
+        fill(folder / "ledger.db", recordings)
+        config = _config(folder, '[sources.cameras]\npath = "in"\n')
+        conn = connect_readonly(config.ledger.path)
+        steps.append(_steps(conn, config))
+        conn.close()
+    assert steps[1] < steps[0] * 1.2
+
+
+def _steps(conn: sqlite3.Connection, config: Config) -> int:
+    """Instructions of SQLite's machine that one status takes, in hundreds."""
+    count = 0
+
+    def stepped() -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    conn.set_progress_handler(stepped, 100)
+    assert status(conn, config, HOLDER, None, NOW)["recordings"]["waiting"] == 10
+    return count
+
+
+def test_a_mount_that_does_not_answer_delays_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = tmp_path / "stuck"
+    (tmp_path / "in").mkdir()
+    answers = os.statvfs
+
+    def statvfs(path: str) -> os.statvfs_result:
+        if Path(path) == stuck:
+            time.sleep(2)
+        return answers(path)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    config = _config(tmp_path, '[sources.a]\npath = "stuck"\n[sources.b]\npath = "in"\n')
+    began = time.monotonic()
+    found = status(None, config, None, None, NOW)
+    assert time.monotonic() - began < 1
+    assert found["sources"][0]["free_bytes"] is None
+    assert (found["sources"][1]["free_bytes"] or 0) > 0
+
+
+def _config(folder: Path, sources: str) -> Config:
+    file = folder / "config.toml"
+    file.write_text(
+        '[ledger]\npath = "ledger.db"\n[providers.near]\ntype = "directory"\npath = "near"\n'
+        '[providers.off]\ntype = "directory"\npath = "off"\nenabled = false\n' + sources,
+        encoding="utf-8",
+    )
+    return load(file, env={})
