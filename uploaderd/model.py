@@ -263,7 +263,6 @@ class Claim:
     replaces: str | None
     handle: str | None
     part_size: int | None
-    intent: bool
     completing: bool
     attempt: int
     failures: int

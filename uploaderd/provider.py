@@ -164,6 +164,22 @@ class Signs(Protocol):
 
 
 @runtime_checkable
+class Strays(Protocol):
+    """A provider that can find a session whose opening reply was lost, so that it can be aborted."""
+
+    async def strays(self, spec: ObjectSpec, seconds: float, but: Session | None = None) -> Sequence[Session]:
+        """Sessions of this very upload that were begun in the last `seconds`, other than `but`.
+
+        Only ever our own: of the exact key, and begun by our login where the provider says by whom.
+        May begin one to see that, which is among those returned then.
+
+        Raises:
+            CannotLook: the credentials may not list them.
+        """
+        ...
+
+
+@runtime_checkable
 class Deletes(Protocol):
     """A provider that can delete an object; used for `doctor`'s own probe objects only."""
 

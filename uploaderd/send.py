@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, Self
 
 from uploaderd import checksum, plan
-from uploaderd.errors import Fault, SessionGone, Stopped
+from uploaderd.errors import Fault, LedgerError, SessionGone, Stopped
 from uploaderd.model import Checksum, FailureClass, HeldPart, Part, Session
 from uploaderd.provider import Provider
 from uploaderd.reader import OpenRecording
@@ -162,7 +162,7 @@ class Sender:
                     return
                 try:
                     sent.append(await self._put(piece))
-                except (Fault, Stopped) as fault:
+                except (Fault, Stopped, LedgerError) as fault:
                     faults.append(fault)
 
         async with asyncio.TaskGroup() as lanes:
@@ -303,7 +303,7 @@ def _again(fault: Fault) -> bool:
 
 
 def _urgency(fault: BaseException) -> int:
-    if isinstance(fault, SessionGone):
+    if isinstance(fault, SessionGone | LedgerError):
         return 0
     order = {FailureClass.RECORDING: 1, FailureClass.CONFLICT: 2, FailureClass.PROVIDER: 3}
     return order.get(fault.failure, 4) if isinstance(fault, Fault) else 5

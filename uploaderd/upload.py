@@ -10,7 +10,9 @@ Whatever a crash, a lost reply or another writer left behind is found by looking
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -39,7 +41,7 @@ from uploaderd.model import (
     Token,
 )
 from uploaderd.proof import Verdict, Written, judge, judge_blind, whole_object
-from uploaderd.provider import Provider
+from uploaderd.provider import Provider, Strays
 from uploaderd.reader import OpenRecording
 from uploaderd.send import Conditions, Flow, Progress, Sender, Watchdog, content_of
 
@@ -59,9 +61,12 @@ SESSIONS: Final = 3
 class Book(Protocol):
     """What an attempt needs of the ledger, for its own upload. Each call returns once it is durable."""
 
-    async def intend(self) -> None: ...
+    async def intend(self) -> float | None:
+        """Seconds since an earlier opening began that nobody knows the outcome of; None if none did."""
+        ...
+
     async def rekey(self, key: str, replaces: str | None) -> None: ...
-    async def opened(self, session: Session) -> None: ...
+    async def opened(self, session: Session, strays: Sequence[Session] = ()) -> None: ...
     async def session_lost(self) -> None: ...
     async def abandon(self) -> None: ...
     async def resumed(self, held: int) -> None: ...
@@ -294,9 +299,16 @@ class Upload:
         claim = self._claim
         if claim.handle is not None and claim.part_size is not None:
             return Session(self._spec, claim.part_size, claim.handle), claim.parts
-        await self._book.intend()
+        unknown = await self._book.intend()
+        began = asyncio.get_running_loop().time()
         session = await self._provider.open(self._spec, part_size)
-        await self._book.opened(session)
+        strays: Sequence[Session] = ()
+        if unknown is not None and isinstance(self._provider, Strays):
+            # The reply to an earlier opening was lost: what it left behind is aborted.
+            with suppress(CannotLook):
+                ago = unknown + asyncio.get_running_loop().time() - began
+                strays = await self._provider.strays(self._spec, ago, session)
+        await self._book.opened(session, strays)
         self._claim = replace(claim, handle=session.handle, part_size=part_size, parts=())
         return session, None
 

@@ -9,29 +9,36 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from uploaderd import retry
 from uploaderd.clock import Clock
-from uploaderd.errors import CannotLook, Fault, FileChanged, FileVanished, LedgerError, LedgerFull, Stopped
+from uploaderd.errors import (
+    CannotLook,
+    Fault,
+    FileChanged,
+    FileVanished,
+    LedgerBroken,
+    LedgerError,
+    LedgerFull,
+    Stopped,
+)
 from uploaderd.gate import Closed, Gate, Position
 from uploaderd.keys import text_of
 from uploaderd.ledger import Ledger, Transaction, health, leftovers, work
 from uploaderd.ledger.book import UploadBook
+from uploaderd.ledger.leftovers import Leftover
 from uploaderd.logs import mask
 from uploaderd.logs.setup import about, get_logger
 from uploaderd.meter import Meter
-from uploaderd.model import Claim, FailureClass, Milliseconds
-from uploaderd.provider import Provider
+from uploaderd.model import Claim, FailureClass, Milliseconds, Session
+from uploaderd.provider import Provider, Strays
 from uploaderd.send import STALL_SECONDS, Conditions, Progress
 from uploaderd.upload import Outcome, Upload, Wishes
 
 log = get_logger(__name__)
-
-LEDGER_PAUSE: Final = 5.0
-"""Seconds until the next claim after the ledger refused to write (a full disk)."""
 
 PROBE_SECONDS: Final = 30.0
 
@@ -127,14 +134,10 @@ class Pool:
             while not self._stopping.is_set():
                 self._wake.clear()
                 self._moved.clear()
-                await self._claim_what_fits(provider)
-                if self._gate.at(Position.TRIAL) and not self._tasks:
-                    # Nothing is due that could try it: the probe's word must do.
-                    await self._works()
-                if self._gate.at(Position.CLOSED):
-                    await self._probe(provider)
-                else:
-                    await self._pause(provider)
+                try:
+                    await self._turn(provider)
+                except LedgerFull:
+                    await self._until_mended()
             if self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
@@ -143,6 +146,30 @@ class Pool:
             if self._tasks:
                 await asyncio.wait(self._tasks)
             await provider.aclose()
+
+    async def _turn(self, provider: Provider) -> None:
+        """Claim what fits, then wait until there may be more to do.
+
+        Raises:
+            LedgerFull: nothing could be written.
+        """
+        await self._claim_what_fits(provider)
+        if self._gate.at(Position.TRIAL) and not self._tasks:
+            # Nothing is due that could try it: the probe's word must do.
+            await self._works()
+        if self._gate.at(Position.CLOSED):
+            await self._probe(provider)
+        else:
+            await self._pause(provider)
+
+    async def _until_mended(self) -> None:
+        """Wait until the ledger takes writes again; the uploads that are under way wait by themselves."""
+        waits = [asyncio.ensure_future(self._ledger.mended()), asyncio.ensure_future(self._stopping.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _connect(self) -> Provider | None:
         while not self._stopping.is_set():
@@ -164,13 +191,7 @@ class Pool:
         room = self._gate.room(len(self._tasks), self._max_uploads)
         if self._stopping.is_set() or not room:
             return
-        try:
-            claims = await self._ledger.run(work.claim, self._id, room)
-        except LedgerFull as error:
-            self._log.error("the ledger refuses to write; nothing is claimed", reason=str(error))
-            await self._wait(LEDGER_PAUSE)
-            return
-        for claim in claims:
+        for claim in await self._ledger.run(work.claim, self._id, room):
             task = asyncio.create_task(self._attempt(provider, claim), name=f"{self.name}:{claim.upload_id}")
             self._tasks.add(task)
             task.add_done_callback(self._ended)
@@ -183,18 +204,21 @@ class Pool:
                 return
             try:
                 async with asyncio.timeout(PROBE_SECONDS):
-                    gone = await provider.abort(leftover.session)
+                    sessions = await _sessions_of(provider, leftover)
+                    gone = [await provider.abort(session) for session in sessions]
             except (Fault, TimeoutError) as error:
                 self._log.warning("a leftover could not be aborted yet", reason=str(error))
                 return
-            if gone:
-                await self._ledger.run(leftovers.gone, leftover, self.name)
+            if all(gone):
+                await self._ledger.insist(leftovers.gone, leftover, self.name, found=bool(gone))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            # Every fault has been dealt with inside: this is a bug or a broken ledger.
+            if isinstance(error, LedgerBroken):
+                return  # which ends the daemon, and says why
+            # Every fault has been dealt with inside: this is a bug.
             self._log.error("an upload ended unexpectedly", exc_info=error)
 
     async def _pause(self, provider: Provider) -> None:
@@ -228,22 +252,29 @@ class Pool:
             progress = Progress(claim.identity.size)
             running = Running(claim, progress, self._clock.now(), Meter(self._clock.monotonic))
             self.running[claim.upload_id] = running
-            started = self._clock.monotonic()
             try:
-                outcome = await self._carry_out(provider, claim, running)
-            except Stopped:
-                await self._ledger.run(work.stopped, claim.upload_id)
-                log.info("upload stopped; it goes on at the next start", bytes_held=progress.done)
-            except Fault as fault:
-                await self._decide(claim, progress, fault)
-            except asyncio.CancelledError:
-                # The request is carried out even though nobody waits for its answer.
-                await asyncio.shield(self._ledger.run(work.stopped, claim.upload_id))
-                raise
-            else:
-                await self._verified(claim, outcome, progress, self._clock.monotonic() - started)
+                await self._attempt_and_write(provider, claim, running)
+            except LedgerFull as full:
+                # The daemon is ending and waits no longer: to the next start it looks like a crash.
+                log.warning("what became of the upload could not be written", reason=str(full))
             finally:
                 del self.running[claim.upload_id]
+
+    async def _attempt_and_write(self, provider: Provider, claim: Claim, running: Running) -> None:
+        started, progress = self._clock.monotonic(), running.progress
+        try:
+            outcome = await self._carry_out(provider, claim, running)
+        except Stopped:
+            await self._ledger.insist(work.stopped, claim.upload_id)
+            log.info("upload stopped; it goes on at the next start", bytes_held=progress.done)
+        except Fault as fault:
+            await self._decide(claim, progress, fault)
+        except asyncio.CancelledError:
+            # The request is carried out even though nobody waits for its answer.
+            await asyncio.shield(self._ledger.run(work.stopped, claim.upload_id))
+            raise
+        else:
+            await self._verified(claim, outcome, progress, self._clock.monotonic() - started)
 
     async def _carry_out(self, provider: Provider, claim: Claim, running: Running) -> Outcome:
         if not claim.present and not claim.completing:
@@ -275,7 +306,7 @@ class Pool:
             ) from error
 
     async def _verified(self, claim: Claim, outcome: Outcome, progress: Progress, seconds: float) -> None:
-        safe = await self._ledger.run(
+        safe = await self._ledger.insist(
             work.verified, claim.upload_id, outcome.found, outcome.proof, unlinked=outcome.unlinked
         )
         await self._works()
@@ -296,7 +327,7 @@ class Pool:
 
     async def _decide(self, claim: Claim, progress: Progress, fault: Fault) -> None:
         """Write what happened, and what comes next."""
-        run = self._ledger.run
+        run = self._ledger.insist
         self._log_unrecognised(fault)
         if progress.done > progress.held:
             # It does take parts: whatever went wrong, the provider is not down.
@@ -337,7 +368,7 @@ class Pool:
     async def _later(self, claim: Claim, progress: Progress, fault: Fault, delay: float) -> None:
         moved = progress.done > progress.held
         at = Milliseconds(self._clock.now() + int(delay * 1000))
-        await self._ledger.run(work.retry_later, claim.upload_id, fault, at, progress=moved)
+        await self._ledger.insist(work.retry_later, claim.upload_id, fault, at, progress=moved)
         log.warning("upload will be tried again", in_seconds=round(delay, 1), **_told(fault))
 
     # --- the provider itself -----------------------------------------------------------------------
@@ -381,7 +412,7 @@ class Pool:
         self._ill = True
         self._probe_in = closed.probe_in
         at = Milliseconds(self._clock.now() + int(closed.probe_in * 1000))
-        if await self._ledger.run(health.provider_troubled, self._id, closed.fault, at):
+        if await self._ledger.insist(health.provider_troubled, self._id, closed.fault, at):
             paused = closed.fault.failure is FailureClass.PROVIDER
             self._log.error("provider paused" if paused else "provider is down", **_told(closed.fault))
 
@@ -390,8 +421,9 @@ class Pool:
         self._gate.succeeded()
         self._moved.set()
         if self._ill:
+            well = await self._ledger.insist(health.provider_well, self._id)
             self._ill = False
-            if await self._ledger.run(health.provider_well, self._id):
+            if well:
                 self._log.info("provider works again")
 
     def _log_unrecognised(self, fault: Fault) -> None:
@@ -400,6 +432,18 @@ class Pool:
         if not fault.recognised and kind not in self._seen and len(self._seen) < SEEN:
             self._seen.add(kind)
             self._log.error("unrecognised failure; taken for transient", exc_info=fault, **_told(fault))
+
+
+async def _sessions_of(provider: Provider, leftover: Leftover) -> Sequence[Session]:
+    """The leftover's session; if its opening was never answered, whatever came of that."""
+    if leftover.session.handle:
+        return (leftover.session,)
+    if not isinstance(provider, Strays):
+        return ()  # nothing was begun there, or it expires by itself
+    try:
+        return await provider.strays(leftover.session.spec, leftover.seconds)
+    except CannotLook:
+        return ()
 
 
 def _agenda(tx: Transaction, provider_id: int) -> tuple[Milliseconds | None, Milliseconds | None]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from uploaderd.errors import LedgerError, StaleTransition
+from uploaderd.ledger import leftovers
 from uploaderd.ledger.chain import Event
 from uploaderd.ledger.writer import Transaction
 from uploaderd.model import FileIdentity, FinishedBy, FoundBy, Milliseconds
@@ -234,21 +235,16 @@ def drop_unsent(tx: Transaction, recording_id: int) -> None:
 
     Uploads that are being worked on are left to their worker, which finds out by itself.
     """
-    where = "recording_id = ? AND state IN ('queued', 'retrying', 'failed')"
+    where = "recording_id = :row AND state IN ('queued', 'retrying', 'failed')"
+    leftovers.leave(tx, where, recording_id)
     tx.conn.execute(
-        "INSERT INTO leftovers (provider_id, key, token, session, part_size, since, next_try_at)"
-        f" SELECT provider_id, key, token, session, part_size, ?, ? FROM uploads"
-        f" WHERE {where} AND session IS NOT NULL",
-        (tx.now, tx.now, recording_id),
+        f"DELETE FROM parts WHERE upload_id IN (SELECT id FROM uploads WHERE {where})", {"row": recording_id}
     )
     tx.conn.execute(
-        f"DELETE FROM parts WHERE upload_id IN (SELECT id FROM uploads WHERE {where})", (recording_id,)
-    )
-    tx.conn.execute(
-        "UPDATE uploads SET state = 'failed', session = NULL, error_class = 'recording',"
+        "UPDATE uploads SET state = 'failed', session = NULL, intent_at = NULL, error_class = 'recording',"
         " error_code = 'superseded', error_message = 'another content took its path before it was sent',"
         f" error_hint = '' WHERE {where}",
-        (recording_id,),
+        {"row": recording_id},
     )
 
 

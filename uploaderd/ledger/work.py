@@ -7,9 +7,11 @@ appends the history row in the same transaction, or raises `StaleTransition` and
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any, Final
 
 from uploaderd.errors import Fault, FileChanged, StaleTransition
+from uploaderd.ledger import leftovers
 from uploaderd.ledger.chain import Attempt, Event
 from uploaderd.ledger.writer import Transaction
 from uploaderd.model import (
@@ -46,7 +48,7 @@ def claim(tx: Transaction, provider_id: int, limit: int) -> list[Claim]:
                 "UPDATE uploads SET state = 'uploading', attempt_at = :now, attempts = attempts + 1,"
                 " bytes_before = bytes_sent, resumed_from = 0, next_attempt_at = NULL"
                 f" WHERE id = ({query}) RETURNING id, recording_id, key, token, replaces, session,"
-                " part_size, intent_at, completing_at, attempts, failures",
+                " part_size, completing_at, attempts, failures",
                 {"provider": provider_id, "now": tx.now},
             ).fetchone()
             if row is None:
@@ -56,9 +58,7 @@ def claim(tx: Transaction, provider_id: int, limit: int) -> list[Claim]:
 
 
 def _claim(conn: sqlite3.Connection, row: tuple[Any, ...]) -> Claim:
-    upload_id, recording_id, key, token, replaces, session, part_size, intent, completing, attempt, fails = (
-        row
-    )
+    upload_id, recording_id, key, token, replaces, session, part_size, completing, attempt, fails = row
     (
         source,
         root,
@@ -93,7 +93,6 @@ def _claim(conn: sqlite3.Connection, row: tuple[Any, ...]) -> Claim:
         replaces=replaces,
         handle=session,
         part_size=part_size,
-        intent=intent is not None,
         completing=completing is not None,
         attempt=attempt,
         failures=fails,
@@ -134,9 +133,14 @@ def next_due(conn: sqlite3.Connection, provider_id: int) -> Milliseconds | None:
     return Milliseconds(row[0]) if row[0] is not None else None
 
 
-def intend(tx: Transaction, upload_id: int) -> None:
-    """Before the provider is first asked to open anything: key and token are on record."""
+def intend(tx: Transaction, upload_id: int) -> float | None:
+    """Before the provider is asked to open anything: key, token and time are on record.
+
+    Returns the seconds since an earlier opening began that nobody knows the outcome of, if there was one.
+    """
+    (before,) = tx.conn.execute("SELECT intent_at FROM uploads WHERE id = ?", (upload_id,)).fetchone()
     _move(tx, upload_id, _SENDING, "intent_at = coalesce(intent_at, :now)")
+    return None if before is None else max(0.0, (tx.now - before) / 1000)
 
 
 def rekey(tx: Transaction, upload_id: int, key: str, replaces: str | None) -> None:
@@ -151,13 +155,19 @@ def rekey(tx: Transaction, upload_id: int, key: str, replaces: str | None) -> No
     )
 
 
-def opened(tx: Transaction, upload_id: int, session: Session) -> None:
-    """The provider gave a session."""
+def opened(tx: Transaction, upload_id: int, session: Session, strays: Sequence[Session] = ()) -> None:
+    """The provider gave a session; `strays`, of earlier openings, become leftovers."""
+    for stray in strays:
+        tx.conn.execute(
+            "INSERT INTO leftovers (provider_id, key, token, session, part_size, since, next_try_at)"
+            " SELECT provider_id, key, token, ?, ?, ?, ? FROM uploads WHERE id = ?",
+            (stray.handle, stray.part_size, tx.now, tx.now, upload_id),
+        )
     _move(
         tx,
         upload_id,
         _SENDING,
-        "session = :session, part_size = :part_size",
+        "session = :session, part_size = :part_size, intent_at = NULL",
         session=session.handle,
         part_size=session.part_size,
     )
@@ -243,7 +253,7 @@ def abandon(tx: Transaction, upload_id: int) -> None:
         tx,
         upload_id,
         _WORKING,
-        "state = 'uploading', session = NULL, part_size = NULL, completing_at = NULL",
+        "state = 'uploading', session = NULL, part_size = NULL, intent_at = NULL, completing_at = NULL",
     )
 
 
@@ -321,8 +331,8 @@ def failed(tx: Transaction, upload_id: int, fault: Fault) -> None:
         tx,
         upload_id,
         _WORKING,
-        "state = 'failed', attempt_at = NULL, session = NULL, part_size = NULL, completing_at = NULL,"
-        + _ERROR,
+        "state = 'failed', attempt_at = NULL, session = NULL, part_size = NULL, intent_at = NULL,"
+        " completing_at = NULL," + _ERROR,
         **_error(fault),
     )
 
@@ -413,12 +423,7 @@ def _move(tx: Transaction, upload_id: int, states: str, change: str, **values: o
 
 
 def _leave(tx: Transaction, upload_id: int) -> None:
-    tx.conn.execute(
-        "INSERT INTO leftovers (provider_id, key, token, session, part_size, since, next_try_at)"
-        " SELECT provider_id, key, token, session, part_size, ?, ? FROM uploads"
-        " WHERE id = ? AND session IS NOT NULL",
-        (tx.now, tx.now, upload_id),
-    )
+    leftovers.leave(tx, "id = :row", upload_id)
     tx.conn.execute("DELETE FROM parts WHERE upload_id = ?", (upload_id,))
 
 

@@ -47,6 +47,7 @@ from uploaderd.providers.s3_object import (
     seen,
     written,
 )
+from uploaderd.providers.s3_strays import begun
 
 MAX_SIGNED: Final = 7 * 24 * 3600.0
 READ_WINDOW: Final = 256 * 1024
@@ -64,7 +65,7 @@ async def connect(name: str, config: S3Provider) -> S3:
 
 
 class S3:
-    """One bucket; satisfies `provider.Provider`, `Signs` and `Deletes`. Made by `connect`."""
+    """One bucket; satisfies `provider.Provider`, `Signs`, `Strays` and `Deletes`. Made by `connect`."""
 
     def __init__(self, config: S3Provider, endpoint: Endpoint) -> None:
         self._config = config
@@ -237,6 +238,22 @@ class S3:
         except SessionGone:
             return True
         return False
+
+    async def strays(self, spec: ObjectSpec, seconds: float, but: Session | None = None) -> Sequence[Session]:
+        # The listing says who began an upload, but not who we are: one that we began ourselves does.
+        ours = but if but is not None else await self.open(spec, 0)
+        try:
+            with self._trying(f"looking for half-done uploads of {spec.key!r}"):
+                found = await begun(self._client, self._at(spec.key), opened_as(ours)[1], seconds)
+        except Fault as fault:
+            if but is None:
+                await self.abort(ours)
+            if fault.http_status == 403:
+                raise CannotLook(fault.message, code=fault.code, http_status=403) from fault
+            raise
+        # What it was opened with does not matter to an abort.
+        strays = [Session(spec, 0, handle_of(Algorithm.NONE, upload)) for upload in found]
+        return strays if but is not None else [*strays, ours]
 
     async def stat(self, key: str) -> ObjectInfo | None:
         act = f"looking at {key!r}"
