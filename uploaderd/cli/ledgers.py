@@ -1,11 +1,12 @@
-"""`uploaderd ledger check` and `ledger backup`."""
+"""`uploaderd ledger`: check, backup, export."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
+import time
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final, get_args
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -13,76 +14,131 @@ from uploaderd.cli import exits, say
 from uploaderd.cli.opened import configuration, ledger
 from uploaderd.cli.options import ConfigFile, examples
 
+if TYPE_CHECKING:
+    from uploaderd.model import Milliseconds
+
 CHECK_EXAMPLES: Final = examples("uploaderd ledger check                   beside a running daemon too")
 BACKUP_EXAMPLES: Final = examples(
     "uploaderd ledger backup /mnt/backup/ledger-$(date +%F).db",
+    "uploaderd ledger backup --force /mnt/backup/ledger.db",
+)
+EXPORT_EXAMPLES: Final = examples(
+    "uploaderd ledger export history.jsonl    all of it",
+    'uploaderd ledger export --since 30d | jq \'select(.type == "attempt" and .outcome == "failed")\'',
 )
 
 
 def check(context: typer.Context, config: ConfigFile = None) -> None:
-    """Check the ledger: SQLite's own integrity check, and the hash chains of attempts and events.
+    """Check the ledger: the file itself, the hash chains of the history, the counters, the states.
 
-    Exit 1 if something is wrong. It reads the whole file: a large ledger takes a while.
+    Exit 1 if something is wrong. It reads the whole file several times: a large ledger takes a while.
     """
-    from uploaderd.ledger.chain import Chain, broken_at
+    from uploaderd.ledger.integrity import examine
 
     loaded = configuration(context, config)
     sound = True
     with ledger(loaded) as conn:
-        wrong = [row[0] for row in conn.execute("PRAGMA integrity_check(10)") if row[0] != "ok"]
-        sound = sound and not wrong
-        say.data(f"integrity  {'; '.join(wrong) if wrong else 'ok'}")
-        for chain in get_args(Chain):
-            (rows,) = conn.execute(f"SELECT count(*) FROM {chain}").fetchone()  # noqa: S608 - our own name
-            broken = broken_at(conn, chain)
-            sound = sound and broken is None
-            what = "the chain is whole" if broken is None else f"the chain is broken at row {broken}"
-            say.data(f"{chain:9}  {rows:,} rows, {what}")
+        for finding in examine(conn):
+            sound = sound and not finding.wrong
+            say.data(f"{finding.what:10}  {'WRONG' if finding.wrong else 'ok':5}  {finding.seen}")
+            for fault in finding.wrong:
+                say.data(f"{'':19}{fault}")
+            say.flush()
     if not sound:
         say.error(
             f"the ledger {loaded.ledger.path} is not as it was written",
-            "keep it as it is, go back to a backup of it, and find out who or what changed it",
+            "keep a copy of it as it is; then go back to a backup, or `uploaderd ledger rebuild`"
+            " (docs/operations.md tells when to do which)",
         )
         raise typer.Exit(exits.PROBLEMS)
 
 
 def backup(
     context: typer.Context,
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Where to; must not be there yet.", show_default=False)
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
     config: ConfigFile = None,
 ) -> None:
-    """Copy the ledger, whole and consistent, beside a running daemon too.
+    """Copy the ledger, whole and consistent, beside a running daemon too, and check the copy.
 
     Like the ledger, the copy may hold session addresses that are as good as keys: only its owner may
-    read it.
+    read it. FILE appears once the copy is whole.
     """
+    from uploaderd.ledger.copying import copy
+
     loaded = configuration(context, config)
+    if file.resolve() == loaded.ledger.path.resolve():
+        raise typer.BadParameter(f"{file} is the ledger itself")
     with ledger(loaded) as conn:
         try:
-            fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            size = copy(conn, file, replace=force)
+        except FileExistsError:
+            raise typer.BadParameter(f"{file} is there already; give another name, or --force") from None
+    say.data(f"{file}: {size:,} bytes, checked")
+
+
+def export(
+    context: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="[FILE]",
+            help="Where to; must not be there yet. Default, or -: standard output.",
+            show_default=False,
+        ),
+    ] = Path("-"),
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="WHEN",
+            help='Only from then on: a time ("2026-03-01", in UTC) or how long ago ("30d").',
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Print the ledger as JSON lines: recordings with their uploads, attempts, events.
+
+    Attempts and events come with their hashes, so that the chain can be checked without uploaderd
+    (docs/operations.md shows how). What retention has pruned is in the folder LEDGER.archive.
+    """
+    from uploaderd.ledger.export import lines
+
+    loaded = configuration(context, config)
+    start = _moment(since) if since is not None else None
+    with ledger(loaded) as conn:
+        if file == Path("-"):
+            for line in lines(conn, start):
+                say.data(line)
+            return
+        try:
+            with open(file, "x", encoding="utf-8", opener=_private) as target:
+                target.writelines(f"{line}\n" for line in lines(conn, start))
         except FileExistsError:
             raise typer.BadParameter(f"{file} is there already; give another name") from None
-        try:
-            copy = sqlite3.connect(file)
-            try:
-                conn.backup(copy)
-            finally:
-                copy.close()
-            os.fsync(fd)
-        except BaseException:
-            file.unlink()  # half a copy is worse than none
-            raise
-        finally:
-            os.close(fd)
-    _sync_folder(file.absolute().parent)
-    say.data(f"{file}: {file.stat().st_size:,} bytes")
 
 
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _private(path: str, flags: int) -> int:
+    """Open for the owner alone: names of recordings tell who met whom."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _moment(text: str) -> Milliseconds:
+    """A point in time, or a span before now.
+
+    Raises:
+        typer.BadParameter: it is neither.
+    """
+    from uploaderd.config.units import parse_duration
+    from uploaderd.model import Milliseconds
+
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        return Milliseconds(time.time_ns() // 1_000_000 - int(parse_duration(text) * 1000))
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time such as 2026-03-01 and no span such as 30d") from None
+    return Milliseconds(int((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * 1000))

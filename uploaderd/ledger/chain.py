@@ -11,13 +11,14 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from uploaderd.model import Milliseconds
 
 Chain = Literal["attempts", "events"]
+CHAINS: Final[tuple[Chain, ...]] = get_args(Chain)
 
-_COLUMNS: Final[Mapping[Chain, tuple[str, ...]]] = {
+COLUMNS: Final[Mapping[Chain, tuple[str, ...]]] = {
     "attempts": (
         "id",
         "recording_id",
@@ -38,7 +39,11 @@ _COLUMNS: Final[Mapping[Chain, tuple[str, ...]]] = {
     "events": ("id", "at", "kind", "who", "source", "provider", "recording_id", "detail"),
 }
 
-_GENESIS: Final = b"\0" * 32
+TIME: Final[Mapping[Chain, str]] = {"attempts": "ended_at", "events": "at"}
+"""When a row was written, in milliseconds since the epoch."""
+
+GENESIS: Final = b"\0" * 32
+"""What the first row is chained to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +127,9 @@ class History:
             self._last[chain] = _tail(self._conn, chain)
         last_id, last_hash = self._last[chain]
         row = (last_id + 1, *values)
-        digest = _digest(last_hash, row)
+        digest = digest_of(last_hash, row)
         marks = ", ".join("?" * (len(row) + 1))
-        columns = ", ".join((*_COLUMNS[chain], "hash"))
+        columns = ", ".join((*COLUMNS[chain], "hash"))
         self._conn.execute(f"INSERT INTO {chain} ({columns}) VALUES ({marks})", (*row, digest))
         self._last[chain] = (last_id + 1, digest)
 
@@ -134,11 +139,11 @@ def broken_at(conn: sqlite3.Connection, chain: Chain) -> int | None:
 
     Rows that were exported and pruned are taken on the word of the horizon in `meta`.
     """
-    start_id, start_hash = _horizon(conn, chain)
+    start_id, start_hash = horizon(conn, chain)
     expected, previous = start_id + 1, start_hash
-    for row in _rows(conn, chain):
+    for row in rows_after(conn, chain, 0):
         *values, digest = row
-        if values[0] != expected or _digest(previous, tuple(values)) != digest:
+        if values[0] != expected or digest_of(previous, tuple(values)) != digest:
             return int(values[0])
         expected, previous = expected + 1, digest
     # A chain whose newest rows were cut off is whole in itself: AUTOINCREMENT remembers them.
@@ -148,26 +153,30 @@ def broken_at(conn: sqlite3.Connection, chain: Chain) -> int | None:
     return None
 
 
-def _rows(conn: sqlite3.Connection, chain: Chain) -> Iterator[tuple[Any, ...]]:
-    columns = ", ".join((*_COLUMNS[chain], "hash"))
-    yield from conn.execute(f"SELECT {columns} FROM {chain} ORDER BY id")
+def rows_after(
+    conn: sqlite3.Connection, chain: Chain, after: int, limit: int = -1
+) -> Iterator[tuple[Any, ...]]:
+    """The rows behind the id `after`, oldest first: the values of `COLUMNS`, then the hash."""
+    columns = ", ".join((*COLUMNS[chain], "hash"))
+    yield from conn.execute(f"SELECT {columns} FROM {chain} WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
 
 
 def _tail(conn: sqlite3.Connection, chain: Chain) -> tuple[int, bytes]:
     row = conn.execute(f"SELECT id, hash FROM {chain} ORDER BY id DESC LIMIT 1").fetchone()
-    return (int(row[0]), bytes(row[1])) if row is not None else _horizon(conn, chain)
+    return (int(row[0]), bytes(row[1])) if row is not None else horizon(conn, chain)
 
 
-def _horizon(conn: sqlite3.Connection, chain: Chain) -> tuple[int, bytes]:
-    """Id and hash of the newest row that was exported and pruned."""
+def horizon(conn: sqlite3.Connection, chain: Chain) -> tuple[int, bytes]:
+    """Id and hash of the newest row that was exported and pruned; 0 and `GENESIS` if none was."""
     found = dict(
         conn.execute(
             "SELECT name, value FROM meta WHERE name IN (?, ?)", (f"{chain}_exported", f"{chain}_hash")
         )
     )
-    return int(found.get(f"{chain}_exported", 0)), bytes(found.get(f"{chain}_hash", _GENESIS))
+    return int(found.get(f"{chain}_exported", 0)), bytes(found.get(f"{chain}_hash", GENESIS))
 
 
-def _digest(previous: bytes, row: tuple[object, ...]) -> bytes:
+def digest_of(previous: bytes, row: tuple[object, ...]) -> bytes:
+    """The hash of a row: SHA-256 over the previous hash and the values of `COLUMNS` as compact JSON."""
     text = json.dumps(row, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(previous + text.encode()).digest()

@@ -1,0 +1,184 @@
+"""Is a ledger as it was written? SQLite's own checks, the hash chains, the counters, the states.
+
+SQLite finds pages that were damaged, not values that were: the rest finds those that do not fit each
+other. Everything works beside a running daemon; each check sees one moment.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from uploaderd.ledger.chain import Chain, broken_at, horizon
+
+MOST: Final = 10
+"""Faults of one kind that are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: what was looked at, how much of it, and what is wrong; nothing, if it is sound."""
+
+    what: str
+    seen: str
+    wrong: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """Something that no transition leaves behind. `broken` selects the ids of the rows that break it."""
+
+    said: str
+    broken: str
+
+
+_RULES: Final = (
+    _Rule(
+        "verified uploads without a proof",
+        "SELECT id FROM uploads WHERE state = 'verified' AND (proof_kind IS NULL OR verified_at IS NULL)",
+    ),
+    _Rule(
+        "uploads that are worked on by nobody, or that wait and are worked on",
+        "SELECT id FROM uploads WHERE (state IN ('uploading', 'completing')) <> (attempt_at IS NOT NULL)",
+    ),
+    _Rule(
+        "uploads that wait for no time",
+        "SELECT id FROM uploads WHERE state = 'retrying' AND next_attempt_at IS NULL",
+    ),
+    _Rule(
+        "uploads whose token is none",
+        "SELECT id FROM uploads WHERE length(token) <> 16",
+    ),
+    _Rule(
+        "uploads that sent less than nothing",
+        "SELECT id FROM uploads WHERE bytes_sent < 0 OR bytes_sent < bytes_before OR attempts < 0",
+    ),
+    _Rule(
+        "recordings whose count of verified or failed copies is not that of their uploads",
+        "SELECT r.id FROM recordings r LEFT JOIN uploads u ON u.recording_id = r.id AND u.required"
+        " GROUP BY r.id HAVING r.verified <> count(CASE WHEN u.state = 'verified' THEN 1 END)"
+        " OR r.failed <> count(CASE WHEN u.state = 'failed' THEN 1 END) OR r.required <> count(u.id)",
+    ),
+    _Rule(
+        "recordings that are safe since no time",
+        "SELECT id FROM recordings WHERE state = 'safe' AND safe_at IS NULL",
+    ),
+    _Rule(
+        "recordings that can never be safe, or always are",
+        "SELECT id FROM recordings WHERE needed < 1"
+        " OR (needed > required AND skipped IS NULL AND held IS NULL AND superseded_by IS NULL)",
+    ),
+    _Rule(
+        "recordings whose place among the past ones is another's",
+        "SELECT id FROM recordings WHERE past NOT IN (0, id)",
+    ),
+    _Rule(
+        "parts outside of their recording",
+        "SELECT p.upload_id FROM parts p JOIN uploads u ON u.id = p.upload_id"
+        " JOIN recordings r ON r.id = u.recording_id"
+        " WHERE p.size < 0 OR p.offset < 0 OR p.offset + p.size > r.size",
+    ),
+)
+
+_RECOUNTS: Final = (
+    (
+        "recordings",
+        (
+            "SELECT source_id || ' ' || state || CASE WHEN acknowledged THEN ' acknowledged' ELSE '' END,"
+            " sum(counted), sum(is_now) FROM ("
+            " SELECT source_id, state, acknowledged, count AS counted, 0 AS is_now FROM recording_totals"
+            " UNION ALL"
+            " SELECT source_id, state, acknowledged_at IS NOT NULL, 0, count(*)"
+            " FROM recordings GROUP BY 1, 2, 3"
+            ") GROUP BY source_id, state, acknowledged HAVING sum(counted) <> sum(is_now)"
+        ),
+    ),
+    (
+        "bytes of recordings",
+        (
+            "SELECT source_id || ' ' || state, sum(counted), sum(is_now) FROM ("
+            " SELECT source_id, state, bytes AS counted, 0 AS is_now FROM recording_totals"
+            " UNION ALL SELECT source_id, state, 0, sum(size) FROM recordings GROUP BY 1, 2"
+            ") GROUP BY source_id, state HAVING sum(counted) <> sum(is_now)"
+        ),
+    ),
+    (
+        "uploads",
+        (
+            "SELECT provider_id || ' ' || state, sum(counted), sum(is_now) FROM ("
+            " SELECT provider_id, state, count AS counted, 0 AS is_now FROM upload_totals"
+            " UNION ALL SELECT provider_id, state, 0, count(*) FROM uploads GROUP BY 1, 2"
+            ") GROUP BY provider_id, state HAVING sum(counted) <> sum(is_now)"
+        ),
+    ),
+)
+
+
+def examine(conn: sqlite3.Connection) -> Iterator[Finding]:
+    """Check everything, one finding at a time. Reads the whole file, several times."""
+    checks: Sequence[tuple[str, Callable[[sqlite3.Connection], Finding]]] = (
+        ("file", _file),
+        ("references", _references),
+        ("attempts", partial(_chain, chain="attempts")),
+        ("events", partial(_chain, chain="events")),
+        ("counters", _counters),
+        ("states", _states),
+    )
+    for what, check in checks:
+        try:
+            yield check(conn)
+        except sqlite3.DatabaseError as error:
+            # Damage is met where it is read.
+            yield Finding(what, "could not be read to its end", (str(error),))
+
+
+def _file(conn: sqlite3.Connection) -> Finding:
+    (pages,) = conn.execute("PRAGMA page_count").fetchone()
+    (size,) = conn.execute("PRAGMA page_size").fetchone()
+    told = [row[0] for row in conn.execute(f"PRAGMA integrity_check({MOST})")]
+    wrong = () if told == ["ok"] else tuple(line for text in told for line in text.splitlines())
+    return Finding("file", f"{pages * size:,} bytes in {pages:,} pages", wrong)
+
+
+def _references(conn: sqlite3.Connection) -> Finding:
+    (tables,) = conn.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()
+    wrong = [
+        f"row {row} of {table} refers to a row of {parent} that is not there"
+        for table, row, parent, _ in conn.execute("PRAGMA foreign_key_check").fetchmany(MOST)
+    ]
+    return Finding("references", f"of {tables} tables", tuple(wrong))
+
+
+def _chain(conn: sqlite3.Connection, chain: Chain) -> Finding:
+    (rows,) = conn.execute(f"SELECT count(*) FROM {chain}").fetchone()
+    pruned, _ = horizon(conn, chain)
+    broken = broken_at(conn, chain)
+    seen = f"{rows:,} rows in one chain" + (f", behind {pruned:,} that were exported" if pruned else "")
+    if broken is None:
+        return Finding(chain, seen)
+    return Finding(
+        chain,
+        f"{rows:,} rows",
+        (f"the chain is broken at row {broken}: it or its neighbour was changed, dropped or slipped in",),
+    )
+
+
+def _counters(conn: sqlite3.Connection) -> Finding:
+    wrong = [
+        f"{what} ({which}): {counted} counted, {there} there"
+        for what, query in _RECOUNTS
+        for which, counted, there in conn.execute(query).fetchmany(MOST)
+    ]
+    return Finding("counters", "of recordings, their bytes and uploads, against a recount", tuple(wrong))
+
+
+def _states(conn: sqlite3.Connection) -> Finding:
+    wrong = []
+    for rule in _RULES:
+        rows = [str(row[0]) for row in conn.execute(rule.broken).fetchmany(MOST)]
+        if rows:
+            wrong.append(f"{rule.said}: {', '.join(rows)}{', ...' if len(rows) == MOST else ''}")
+    return Finding("states", f"of recordings, uploads and parts, by {len(_RULES)} rules", tuple(wrong))
