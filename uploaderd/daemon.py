@@ -1,12 +1,14 @@
 """The daemon: start, work, stop. What it wires together is in `generation`.
 
-It ends with 0 after a clean stop, 1 if its ledger failed, and whatever `--until-safe` found.
+It ends with 0 after a clean stop, 1 if its ledger failed, and otherwise with what `--until-safe` or
+draining found: 0 if all is safe, 1 if something needs a person, 75 if the time ran out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Callable
 from typing import Final
@@ -16,15 +18,18 @@ from aiohttp.web import Application
 from uploaderd import __version__
 from uploaderd.clock import Clock, SystemClock
 from uploaderd.config import Config, ConfigError
+from uploaderd.draining import drain, last_words, left
 from uploaderd.errors import LedgerBroken, LedgerError
 from uploaderd.finished import ignore_lease_signals
 from uploaderd.generation import Generation, Registered, register
 from uploaderd.ledger import Event, Ledger, Transaction, read, work
+from uploaderd.ledger.lock import Holder
 from uploaderd.live import Live
 from uploaderd.logs import register_secret
 from uploaderd.logs.setup import configure as configure_logs
 from uploaderd.logs.setup import get_logger
 from uploaderd.notice import effective_lines
+from uploaderd.notify import ServiceManager, standing
 
 log = get_logger(__name__)
 
@@ -33,6 +38,7 @@ SETTLED_LOOK_SECONDS: Final = 0.25
 
 OK: Final = 0
 PROBLEMS: Final = 1
+TRY_AGAIN: Final = 75
 
 
 class Daemon:
@@ -64,8 +70,11 @@ class Daemon:
         self._again: Config | None = None
         self._before: Config | None = None
         self._changed = asyncio.Event()
+        self._drains = False
+        """Told to stop, but to drain before."""
         self._status = OK
         self._work: asyncio.Task[None] | None = None
+        self._manager = ServiceManager.found_in(os.environ)
         self.live = Live(self._clock, self._ledger)
 
     async def run(self) -> int:
@@ -75,8 +84,9 @@ class Daemon:
             LedgerError: the ledger cannot be used (held by another, too new, not writable).
         """
         await self._start()
+        telling = asyncio.create_task(self._keep_telling())
         try:
-            while not self._stop.is_set():
+            while self._drains or not self._stop.is_set():
                 await self._generation()
         except* LedgerBroken as group:
             broken = _first(group)
@@ -87,6 +97,7 @@ class Daemon:
             )
             self._status = PROBLEMS
         finally:
+            telling.cancel()
             await self._end()
         return self._status
 
@@ -125,7 +136,8 @@ class Daemon:
 
     async def _generation(self) -> None:
         """Work with one configuration, until told to stop or to take another."""
-        self._changed.clear()
+        if not self._stop.is_set():
+            self._changed.clear()
         if interrupted := await self._ledger.insist(work.recover):
             log.warning("uploads were cut off; they go on", uploads=interrupted)
         registered = await self._registered()
@@ -134,8 +146,13 @@ class Daemon:
         self._work = asyncio.create_task(generation.run(), name="generation")
         watching = asyncio.create_task(self._watch_until_safe(generation), name="until-safe")
         changed = asyncio.create_task(self._changed.wait())
+        self._manager.ready()
+        if self._stop.is_set():
+            self._manager.stopping()
         try:
             await asyncio.wait((self._work, changed, watching), return_when=asyncio.FIRST_COMPLETED)
+            if self._drains:
+                await self._drain(generation, self._work)
             generation.stop()
             await self._within_grace(self._work)
         finally:
@@ -181,46 +198,97 @@ class Daemon:
             totals = await self._ledger.run(lambda tx: read.totals(tx.conn))
             quiet = all(watcher.settled for watcher in generation.watchers.values())
             if quiet and totals.waiting == 0 and totals.safe + totals.troubled >= self._until_safe:
-                self._status = OK if totals.troubled == 0 else PROBLEMS
+                self._status = OK if totals.alarming == 0 else PROBLEMS
                 log.info("everything is settled", safe=totals.safe, in_trouble=totals.troubled)
                 self._stop.set()
                 return
             await self._clock.sleep(SETTLED_LOOK_SECONDS)
 
+    async def _keep_telling(self) -> None:
+        """Tell the service manager that the daemon moves, and how things stand."""
+        holder = Holder(os.getpid(), __version__, self._clock.now())
+
+        async def line() -> str:
+            live = self.live.values()
+            return await asyncio.to_thread(standing, self._config, holder, live, self._clock.now())
+
+        await self._manager.keep_telling(self.live.alive, line, self._clock)
+
     # --- stop --------------------------------------------------------------------------------------
 
     def _asked_to_stop(self, number: int) -> None:
+        name, settings = signal.Signals(number).name, self._config.daemon
         if self._stop.is_set():
-            log.warning("told to stop again: stopping now", signal=signal.Signals(number).name)
+            log.warning("told to stop again: stopping now", signal=name)
             if self._work is not None:
                 self._work.cancel()
             return
-        log.info(
-            "told to stop; parts in flight finish",
-            signal=signal.Signals(number).name,
-            grace_seconds=self._config.daemon.shutdown_grace,
-        )
+        if settings.on_stop == "drain":
+            log.info("told to stop; draining first", signal=name, at_most_seconds=settings.drain_timeout)
+            self._drains = True
+        else:
+            grace = settings.shutdown_grace
+            log.info("told to stop; parts in flight finish", signal=name, grace_seconds=grace)
+        self._manager.stopping()
         self._stop.set()
         self._changed.set()
-        self._ledger.hurry()
+        if not self._drains:
+            self._ledger.hurry()
 
     def _asked_to_reload(self) -> None:
         if self._reload is None:
             log.warning("there is no configuration file to read again")
             return
-        try:
-            config = self._reload()
-        except ConfigError as error:
-            log.error("the new configuration is refused; the old one stays", faults=list(error.faults))
+        if self._stop.is_set():
+            log.warning("the configuration is not read again: the daemon is stopping")
             return
-        if (config.ledger.path, config.web.socket) != (self._config.ledger.path, self._config.web.socket):
-            log.error(
-                "the ledger's path and the socket change only at a restart; the old configuration stays"
-            )
+        self._manager.reloading()
+        if (config := self._read_again(self._reload)) is None:
+            self._manager.ready()
             return
         log.info("taking the new configuration")
         self._again = config
         self._changed.set()
+
+    def _read_again(self, reload: Callable[[], Config]) -> Config | None:
+        """The new configuration, if it can be taken without a restart."""
+        try:
+            config = reload()
+        except ConfigError as error:
+            log.error("the new configuration is refused; the old one stays", faults=list(error.faults))
+            return None
+        if (config.ledger.path, config.web.socket) != (self._config.ledger.path, self._config.web.socket):
+            log.error(
+                "the ledger's path and the socket change only at a restart; the old configuration stays"
+            )
+            return None
+        return config
+
+    async def _drain(self, generation: Generation, running: asyncio.Task[None]) -> None:
+        """Bring everything to safety before the generation ends, unless it ends by itself: told twice."""
+        draining = asyncio.create_task(
+            drain(generation, self._ledger, self._clock, self._config.daemon.drain_timeout)
+        )
+        try:
+            await asyncio.wait((running, draining), return_when=asyncio.FIRST_COMPLETED)
+            what = draining.result() if draining.done() else await left(generation, self._ledger)
+        finally:
+            draining.cancel()
+            self._drains = False
+            self._ledger.hurry()
+        if what:
+            log.error("not everything is safe; ending all the same", left=what.lines)
+            last_words(what)
+            self._status = TRY_AGAIN if what.late else PROBLEMS
+        elif self._until_safe is not None and not await self._enough():
+            log.error("everything is safe, but less came than was expected", expected=self._until_safe)
+            self._status = TRY_AGAIN
+        else:
+            log.info("everything is safe")
+
+    async def _enough(self) -> bool:
+        totals = await self._ledger.run(lambda tx: read.totals(tx.conn))
+        return totals.safe + totals.troubled >= (self._until_safe or 0)
 
     async def _end(self) -> None:
         await self.live.close()

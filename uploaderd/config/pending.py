@@ -37,8 +37,6 @@ class Pending:
 
 PENDING: Final = (
     Pending("ledger.keep_for", "pruning the ledger"),
-    Pending("daemon.on_stop", "draining when told to stop", ("drain",)),
-    Pending("daemon.drain_timeout", "draining when told to stop"),
     Pending("daemon.bandwidth", "limiting the bandwidth"),
     Pending("web.listen", "the status page over TCP"),
     Pending("web.token", "the status page over TCP"),
