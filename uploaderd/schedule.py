@@ -69,7 +69,13 @@ class Schedule:
         self._whole = again
         self._wanted = False
 
-    def ended(self, now: float, seconds: float, every: float) -> None:
-        """A sweep of the whole tree took so long and ended now; another one is due after `every`."""
-        self._resting = now + SHARE * seconds
-        self._whole = max(now, self._resting) if self._wanted else now + every
+    def ended(self, now: float, cost: float, every: float) -> None:
+        """A sweep of the whole tree ended now; another one is due after `every`, sooner if in doubt.
+
+        Args:
+            now: on the monotonic clock.
+            cost: seconds that went into passing over what is known.
+            every: seconds.
+        """
+        self._resting = now + min(SHARE * cost, every)
+        self._whole = self._resting if self._wanted else now + every

@@ -6,6 +6,7 @@ It runs on a thread, reads the ledger through a connection of its own, and holds
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -109,7 +110,12 @@ class Sweep:
                 inodes=inodes,
                 held_too=held_too,
             )
-            while files := list(islice(unknown, BATCH)):
+            while True:
+                began = time.monotonic()
+                files = list(islice(unknown, BATCH))
+                tally.passing += time.monotonic() - began
+                if not files:
+                    break
                 batch = Batch()
                 self._looked_at.clear()
                 for file in files:

@@ -27,11 +27,18 @@ class Found:
 
 @dataclass(slots=True)
 class Tally:
-    """What a walk came across. `unreadable`: folders whose files are out of sight."""
+    """What a walk came across.
+
+    Attributes:
+        files, folders: seen.
+        unreadable: folders whose files are out of sight.
+        passing: seconds that went into passing over them, without what was done about strangers.
+    """
 
     files: int = 0
     folders: int = 0
     unreadable: int = 0
+    passing: float = 0.0
 
 
 def walk(

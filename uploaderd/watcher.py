@@ -252,10 +252,10 @@ class Watcher:
         seconds = self._clock.monotonic() - began
         result = SweepResult(tally.files, tally.folders, tally.unreadable, queued, seconds, self._clock.now())
         if not folder:
-            await self._completed(result)
+            await self._completed(result, tally.passing)
         return result
 
-    async def _completed(self, result: SweepResult) -> None:
+    async def _completed(self, result: SweepResult, cost: float) -> None:
         await self._ledger.run(health.swept, self._id)
         self._last = result
         log.debug(
@@ -265,8 +265,8 @@ class Watcher:
             self._listener.grow_deaf(LIMIT)
         every = self._source.sweep_every
         if self._polling():
-            every = min(every, max(POLL_SECONDS, POLL_SHARE * result.seconds))
-        self._schedule.ended(self._clock.monotonic(), result.seconds, every)
+            every = min(every, max(POLL_SECONDS, POLL_SHARE * cost))
+        self._schedule.ended(self._clock.monotonic(), cost, every)
 
     # --- root ------------------------------------------------------------------------------------
 

@@ -195,7 +195,7 @@ def test_too_many_doubts_are_one_sweep_of_everything_at_a_bounded_cost() -> None
     assert schedule.take_due(10) == [b""]
     schedule.began(again=20)
     assert schedule.next_due() == 11  # second looks at the folders
-    schedule.ended(now=12, seconds=2, every=300)
+    schedule.ended(now=12, cost=2, every=300)
     assert schedule.take_due(12) != [b""]
     schedule.doubt(b"", 13)
     # Twenty times as long as the sweep took, counted from its end.
@@ -203,9 +203,16 @@ def test_too_many_doubts_are_one_sweep_of_everything_at_a_bounded_cost() -> None
     assert schedule.take_due(12 + 2 * SHARE) == [b""]
     # Who asks outright is not made to wait.
     schedule.began(again=100)
-    schedule.ended(now=60, seconds=2, every=300)
+    schedule.ended(now=60, cost=2, every=300)
     schedule.ask(61)
     assert schedule.take_due(61) == [b""]
+    # However long a sweep takes, the next one comes in its time, even if the doubt came while it ran.
+    schedule.began(again=100)
+    schedule.doubt(b"", 70)
+    schedule.ended(now=80, cost=50, every=300)
+    assert schedule.asked
+    assert schedule.take_due(379) == []
+    assert schedule.take_due(380) == [b""]
 
 
 def test_a_sweep_that_failed_is_made_again() -> None:
