@@ -6,16 +6,20 @@ import json
 import os
 import pty
 import resource
+import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from tests.cli.evening import Evening
 from tests.cli.many import fill
-from tests.cli.process import COMMAND, environment, uploaderd
+from tests.cli.process import COMMAND, Ended, environment, uploaderd
+from uploaderd.cli import main
 
 CONFIG = (
     '[ledger]\npath = "ledger.db"\n[sources.cameras]\npath = "in"\n'
@@ -33,11 +37,34 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class Command(Protocol):
+    def __call__(self, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Ended: ...
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs a command as `process.uploaderd` does, but in this process: a tenth of the time."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/nonexistent")
+
+    def run(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Ended:
+        monkeypatch.chdir(cwd)
+        for name, value in (env or {}).items():
+            monkeypatch.setenv(name, value)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        out, err = capsys.readouterr()
+        assert ended.value.code is None or isinstance(ended.value.code, int)
+        return Ended(ended.value.code or 0, out, err)
+
+    return run
+
+
 # --- exit codes and streams --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("command", "code"),
+    ("arguments", "code"),
     [
         ("status", 0),
         ("status --check", 3),
@@ -66,9 +93,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("nothing", 2),
     ],
 )
-def test_exit_code(place: Path, command: str, code: int) -> None:
+def test_exit_code(command: Command, place: Path, arguments: str, code: int) -> None:
     (place / "backup.db").unlink(missing_ok=True)
-    ended = uploaderd(*command.split(), "--config", "config.toml", cwd=place)
+    ended = command(*arguments.split(), "--config", "config.toml", cwd=place)
     assert ended.code == code, ended.err
     assert "Traceback" not in ended.err
     if code == 2:
@@ -76,14 +103,14 @@ def test_exit_code(place: Path, command: str, code: int) -> None:
         assert ended.err
 
 
-def test_the_configuration_may_be_named_before_the_command(place: Path) -> None:
-    assert uploaderd("--config", "config.toml", "status", "--json", cwd=place).code == 0
-    both = uploaderd("--config", "nothing.toml", "config", "show", "--config", "config.toml", cwd=place)
+def test_the_configuration_may_be_named_before_the_command(command: Command, place: Path) -> None:
+    assert command("--config", "config.toml", "status", "--json", cwd=place).code == 0
+    both = command("--config", "nothing.toml", "config", "show", "--config", "config.toml", cwd=place)
     assert both.code == 0
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("arguments", "told"),
     [
         ("stauts", "Did you mean 'status'?"),
         ("list --state wating", "did you mean 'waiting'?"),
@@ -93,65 +120,65 @@ def test_the_configuration_may_be_named_before_the_command(place: Path) -> None:
         ("why cam7/2026-11-20/00000099.mp4", 'did you mean "cam7/2026-11-20/'),
     ],
 )
-def test_an_unknown_name_tells_the_nearest(place: Path, command: str, told: str) -> None:
-    ended = uploaderd(*command.split(), cwd=place, env={"UPLOADERD_CONFIG": "config.toml"})
+def test_an_unknown_name_tells_the_nearest(command: Command, place: Path, arguments: str, told: str) -> None:
+    ended = command(*arguments.split(), cwd=place, env={"UPLOADERD_CONFIG": "config.toml"})
     assert ended.code == 2
     assert told in " ".join(ended.err.split())
 
 
-def test_several_candidates_are_listed(place: Path) -> None:
-    ended = uploaderd("history", "cam3", "--config", "config.toml", cwd=place)
+def test_several_candidates_are_listed(command: Command, place: Path) -> None:
+    ended = command("history", "cam3", "--config", "config.toml", cwd=place)
     assert ended.code == 2
     assert "fits more than 10 recordings" in ended.err
     assert ended.err.count("cameras: cam3/") == 10
 
 
-def test_nothing_configured(tmp_path: Path) -> None:
-    for command in ("run", "status", "list", "history", "config check", "config show", "ledger check"):
-        ended = uploaderd(*command.split(), cwd=tmp_path)
-        assert ended.code == 78, command
+def test_nothing_configured(command: Command, tmp_path: Path) -> None:
+    for arguments in ("run", "status", "list", "history", "config check", "config show", "ledger check"):
+        ended = command(*arguments.split(), cwd=tmp_path)
+        assert ended.code == 78, arguments
         assert "run --quickstart" in ended.err
         assert ended.out == ""
 
 
-def test_each_fault_of_the_configuration_is_one_message(tmp_path: Path) -> None:
+def test_each_fault_of_the_configuration_is_one_message(command: Command, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(
         '[sources.a]\npaht = "x"\nquiet_for = 2\n[providers.p]\ntype = "directory"\n', encoding="utf-8"
     )
-    ended = uploaderd("config", "check", "config.toml", cwd=tmp_path)
+    ended = command("config", "check", "config.toml", cwd=tmp_path)
     assert ended.code == 78
     errors = [line for line in ended.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 4  # paht, quiet_for, the source's path, the provider's path
     assert any('did you mean "path"?' in line for line in errors)
 
 
-def test_nothing_to_do_is_said(tmp_path: Path) -> None:
+def test_nothing_to_do_is_said(command: Command, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('[daemon]\nlog_level = "info"\n', encoding="utf-8")
-    ended = uploaderd("run", "--config", "config.toml", cwd=tmp_path)
+    ended = command("run", "--config", "config.toml", cwd=tmp_path)
     assert ended.code == 78
     assert "no source is configured" in ended.err
     assert "no provider is configured" in ended.err
 
 
-def test_without_a_ledger(tmp_path: Path) -> None:
+def test_without_a_ledger(command: Command, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(CONFIG, encoding="utf-8")
-    status = uploaderd("status", "--config", "config.toml", cwd=tmp_path)
+    status = command("status", "--config", "config.toml", cwd=tmp_path)
     assert (status.code, status.out.split()[0]) == (0, "STOPPED")
-    listed = uploaderd("list", "--config", "config.toml", cwd=tmp_path)
+    listed = command("list", "--config", "config.toml", cwd=tmp_path)
     assert listed.code == 1
     assert "there is no ledger at" in listed.err
     assert "what to do: has the daemon run yet?" in listed.err
 
 
-def test_a_damaged_ledger_is_told_by_status(tmp_path: Path) -> None:
+def test_a_damaged_ledger_is_told_by_status(command: Command, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(CONFIG, encoding="utf-8")
     (tmp_path / "ledger.db").write_bytes(b"not a database" * 1000)
-    status = uploaderd("status", "--json", "--config", "config.toml", cwd=tmp_path)
+    status = command("status", "--json", "--config", "config.toml", cwd=tmp_path)
     found = json.loads(status.out)
     assert (status.code, found["state"]) == (0, "STOPPED")
     assert "damaged" in found["ledger"]["problem"]["message"]
-    assert uploaderd("status", "--check", "--config", "config.toml", cwd=tmp_path).code == 3
-    assert uploaderd("list", "--config", "config.toml", cwd=tmp_path).code == 1
+    assert command("status", "--check", "--config", "config.toml", cwd=tmp_path).code == 3
+    assert command("list", "--config", "config.toml", cwd=tmp_path).code == 1
 
 
 async def test_the_lock_tells_that_a_daemon_runs(lived: Evening) -> None:
@@ -172,22 +199,41 @@ async def test_the_lock_tells_that_a_daemon_runs(lived: Evening) -> None:
 # --- output ------------------------------------------------------------------------------------------
 
 
-def test_list_json_is_one_object_a_line_newest_first(place: Path) -> None:
-    ended = uploaderd("list", "--json", "--config", "config.toml", cwd=place)
+def test_list_json_is_one_object_a_line_newest_first(command: Command, place: Path) -> None:
+    ended = command("list", "--json", "--config", "config.toml", cwd=place)
     found = [json.loads(line) for line in ended.out.splitlines()]
     assert len(found) == 1_000
     assert [one["path"][-13:-4] for one in found] == [f"{n:09d}" for n in range(1_000, 0, -1)]
     assert (
-        uploaderd("list", "--json", "--limit", "7", "--config", "config.toml", cwd=place).out.count("\n") == 7
+        command("list", "--json", "--limit", "7", "--config", "config.toml", cwd=place).out.count("\n") == 7
     )
 
 
-def test_the_first_page_says_that_there_is_more(place: Path) -> None:
-    ended = uploaderd("list", "--config", "config.toml", cwd=place)
+def test_the_first_page_says_that_there_is_more(command: Command, place: Path) -> None:
+    ended = command("list", "--config", "config.toml", cwd=place)
     assert ended.out.count("cameras: ") == 50
     assert "--limit N shows more" in ended.err
-    waiting = uploaderd("list", "--state", "waiting", "--config", "config.toml", cwd=place)
+    waiting = command("list", "--state", "waiting", "--config", "config.toml", cwd=place)
     assert (waiting.out.count("cameras: "), waiting.err) == (10, "")
+
+
+@pytest.mark.parametrize("option", ["--json", ""])
+def test_watch_shows_it_again_until_ctrl_c(place: Path, option: str) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "status", "--watch", *option.split(), "--config", "config.toml"],
+        cwd=place,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        seen = 0
+        while seen < 2:
+            seen += "STOPPED" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
 
 
 def test_output_that_nobody_reads_ends_quietly(place: Path) -> None:
@@ -244,27 +290,29 @@ def test_a_name_that_the_terminal_lacks_does_not_end_a_command(tmp_path: Path) -
 # --- the ledger --------------------------------------------------------------------------------------
 
 
-def test_a_backup_is_whole_private_and_never_overwrites(place: Path, tmp_path: Path) -> None:
+def test_a_backup_is_whole_private_and_never_overwrites(
+    command: Command, place: Path, tmp_path: Path
+) -> None:
     target = tmp_path / "copy.db"
-    assert uploaderd("ledger", "backup", str(target), "--config", "config.toml", cwd=place).code == 0
+    assert command("ledger", "backup", str(target), "--config", "config.toml", cwd=place).code == 0
     assert target.stat().st_mode & 0o777 == 0o600
     conn = sqlite3.connect(target)
     assert conn.execute("SELECT count(*) FROM recordings").fetchone() == (1_000,)
     conn.close()
     before = target.read_bytes()
-    assert uploaderd("ledger", "backup", str(target), "--config", "config.toml", cwd=place).code == 2
+    assert command("ledger", "backup", str(target), "--config", "config.toml", cwd=place).code == 2
     assert target.read_bytes() == before
 
 
-async def test_a_ledger_that_was_changed_by_hand_is_found_out(lived: Evening) -> None:
+async def test_a_ledger_that_was_changed_by_hand_is_found_out(command: Command, lived: Evening) -> None:
     await lived.ledger.close()
-    assert uploaderd("ledger", "check", "--config", "config.toml", cwd=lived.folder).code == 0
+    assert command("ledger", "check", "--config", "config.toml", cwd=lived.folder).code == 0
     conn = sqlite3.connect(lived.config.ledger.path)
     conn.execute("DROP TRIGGER attempts_update")
     conn.execute("UPDATE attempts SET bytes_sent = 1 WHERE id = 3")
     conn.commit()
     conn.close()
-    ended = uploaderd("ledger", "check", "--config", "config.toml", cwd=lived.folder)
+    ended = command("ledger", "check", "--config", "config.toml", cwd=lived.folder)
     assert ended.code == 1
     assert "the chain is broken at row 3" in ended.out
     assert "events     " in ended.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -42,10 +43,11 @@ def test_stopping_it_leaves_nothing(tmp_path: Path, number: signal.Signals) -> N
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        process_group=0,
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        process.send_signal(number)
+        os.killpg(process.pid, number)  # as a terminal does: to all that is in the foreground
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in err

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -212,7 +213,7 @@ async def test_why_of_files_that_nobody_takes(
     assert found.text == told.replace("DIR", str(lived.folder))
 
 
-async def test_why_of_a_file_that_is_being_written_names_who_writes(
+def test_why_of_a_file_that_is_being_written_names_who_writes(
     lived: Evening, conn: sqlite3.Connection, quiet: Callable[[str], str]
 ) -> None:
     path = quiet("growing.mp4")
@@ -225,7 +226,8 @@ async def test_why_of_a_file_that_is_being_written_names_who_writes(
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"open\n"
         answer = why(conn, lived.config, HOLDER, "growing.mp4", NOW)
-        assert [one.pid for one in writers(os.fsencode(path))] == [writer.pid]
+        with Path(path).open("rb"):  # whoever only reads is not meant
+            assert [one.pid for one in writers(os.fsencode(path))] == [writer.pid]
         writer.communicate(b"\n")
     assert [gate.name for gate in answer.gates] == ["source", "finished"]
     assert f"(process {writer.pid})" in answer.gates[-1].text

@@ -217,6 +217,15 @@ async def test_the_one_word(
     assert bool(reasons) == (word != "SAFE")
 
 
+async def test_what_was_acknowledged_is_in_no_alarm(lived: Evening, conn: sqlite3.Connection) -> None:
+    await lived.ledger.run(
+        lambda tx: tx.conn.execute("UPDATE recordings SET acknowledged_at = 1 WHERE state <> 'held'")
+    )
+    found = status(conn, lived.config, HOLDER, LIVE, NOW)
+    assert [one["state"] for one in found["troubled"]] == ["held"]
+    assert (found["recordings"]["alarming"], found["recordings"]["failed"]) == (1, 1)
+
+
 # --- what it costs ---------------------------------------------------------------------------------
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from uploaderd.model import RecordingState, UploadState
 from uploaderd.report.lines import Line, Tone, size
 from uploaderd.report.model import HistoryLine, Recording
-
-if TYPE_CHECKING:
-    from uploaderd.report.why import Why
+from uploaderd.report.why import Why
 
 _TONES: Final = {
     RecordingState.SAFE: Tone.GOOD,
