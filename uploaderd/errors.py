@@ -89,7 +89,11 @@ class FileVanished(FileFault):
     """No file is at the recording's path any more."""
 
 
-class SourceMissing(Fault):
+class LocalFault(Fault):
+    """The disk or mount of the recordings failed: transient, and no word against any provider."""
+
+
+class SourceMissing(LocalFault):
     """The root of the source is not there: a mount that is gone, never a deleted recording."""
 
 

@@ -187,11 +187,6 @@ class Upload:
                 return None
             if self._spec.replaces is not None and self._spec.replaces == found.revision:
                 return None
-            if self._wishes.on_new_version is OnNewVersion.REPLACE and await self._book.earlier_version(
-                found.token
-            ):
-                await self._rekey(self._spec.key, found.revision)
-                return None
             if (outcome := await self._resolve(file, found)) is not None:
                 return outcome
             if self._spec.replaces is not None:
@@ -208,7 +203,12 @@ class Upload:
             if isinstance(told, Proof):
                 await self._book.completing(content)
                 return Outcome(found, Proof(f"adopted, {told.kind}", told.value), self._spec.key)
-        match self._wishes.on_conflict:
+        policy = self._wishes.on_conflict
+        if await self._book.earlier_version(found.token):
+            # No stranger's: what a new version does with the old one is the operator's other choice.
+            replaces = self._wishes.on_new_version is OnNewVersion.REPLACE
+            policy = OnConflict.OVERWRITE if replaces else OnConflict.SUFFIX
+        match policy:
             case OnConflict.FAIL:
                 raise Fault(
                     f"another object is at {self._provider.address(self._spec.key)}",

@@ -23,6 +23,7 @@ from uploaderd.errors import (
     LedgerBroken,
     LedgerError,
     LedgerFull,
+    LocalFault,
     Stopped,
 )
 from uploaderd.gate import Closed, Gate, Position
@@ -112,6 +113,8 @@ class Pool:
         """Whether the ledger may say that the provider is in trouble: true until something worked."""
         self._moved = asyncio.Event()
         self._seen: set[tuple[str, str]] = set()
+        self.provider: Provider | None = None
+        """While it is open."""
         self.running: dict[int, Running] = {}
         self.meter = Meter(clock.monotonic)
         self._log = log.bind(provider=name)
@@ -130,6 +133,7 @@ class Pool:
         provider = await self._connect()
         if provider is None:
             return
+        self.provider = provider
         try:
             while not self._stopping.is_set():
                 self._wake.clear()
@@ -145,6 +149,7 @@ class Pool:
                 task.cancel()
             if self._tasks:
                 await asyncio.wait(self._tasks)
+            self.provider = None
             await provider.aclose()
 
     async def _turn(self, provider: Provider) -> None:
@@ -334,12 +339,10 @@ class Pool:
             await self._works()
         match fault:
             case FileVanished():
-                await self._surroundings.resweep(claim.source)
-                if await run(work.gone, claim.upload_id, fault, claim.path):
-                    log.error("recording lost: its file is gone before it was safe", reason=fault.message)
-                else:
-                    log.info("recording was renamed; the upload follows it")
-                self.wake()
+                await self._vanished(claim, progress, fault)
+            case LocalFault():
+                delay = retry.UPLOADS.delay(claim.failures + 1, self._surroundings.chance)
+                await self._later(claim, progress, fault, delay)
             case FileChanged(code="superseded"):
                 await run(work.failed, claim.upload_id, fault)
                 log.info("upload dropped: a newer version took the recording's place")
@@ -364,6 +367,20 @@ class Pool:
                     await self._later(claim, progress, fault, delay)
                 if closed is not None:
                     await self._troubled(closed)
+
+    async def _vanished(self, claim: Claim, progress: Progress, fault: Fault) -> None:
+        """Look for the file under another name before it is called lost."""
+        try:
+            await self._surroundings.resweep(claim.source)
+        except LocalFault as missing:
+            # The whole source is gone, a mount perhaps: nothing below it is taken for deleted.
+            await self._later(claim, progress, missing, CHANGED_PAUSE * 2 ** min(claim.failures, 6))
+            return
+        if await self._ledger.insist(work.gone, claim.upload_id, fault, claim.path):
+            log.error("recording lost: its file is gone before it was safe", reason=fault.message)
+        else:
+            log.info("recording was renamed; the upload follows it")
+        self.wake()
 
     async def _later(self, claim: Claim, progress: Progress, fault: Fault, delay: float) -> None:
         moved = progress.done > progress.held

@@ -11,7 +11,8 @@ import pytest
 from tests.contract.place import Backend
 from tests.pool.conftest import Rig, content_of
 from tests.strict import Fault, Kind, StrictServer
-from uploaderd.model import OnConflict, UploadState
+from uploaderd.errors import SourceMissing
+from uploaderd.model import OnConflict, OnNewVersion, UploadState
 
 MIB = 2**20
 
@@ -115,6 +116,40 @@ async def test_a_conflict_can_be_made_to_overwrite(rig: Rig, parts: float) -> No
         row = await rig.settled(recording)
     assert row.state == "safe"
     assert await stored(rig, "cams/a.mp4") == content
+
+
+@pytest.mark.parametrize("on_new_version", list(OnNewVersion))
+async def test_a_new_version_is_no_conflict(rig: Rig, on_new_version: OnNewVersion) -> None:
+    """Whatever strangers' objects get, our own earlier version is kept beside, or replaced."""
+    rig.on_new_version, rig.on_conflict = on_new_version, OnConflict.FAIL
+    first = await rig.queue("a.mp4", b"the first version")
+    async with rig.working():
+        await rig.settled(first)
+    second = await rig.queue("a.mp4", b"the second one, longer")
+    async with rig.working():
+        row = await rig.settled(second)
+    assert row.state == "safe"
+    assert await stored(rig, only(row).key) == b"the second one, longer"
+    replaced = on_new_version is OnNewVersion.REPLACE
+    assert len(await rig.place.vendor.keys()) == (1 if replaced else 2)
+    assert (only(row).key == "cams/a.mp4") is replaced
+
+
+async def test_an_unplugged_mount_loses_nothing(rig: Rig) -> None:
+    """The file looks vanished, and the sweep that was to find it says that the whole source is gone."""
+    recording = await rig.queue("a.mp4", b"x" * 100)
+    path = rig.folder / "a.mp4"
+    path.rename(rig.folder.with_name("aside"))
+
+    async def gone(source: str) -> None:
+        raise SourceMissing("the mount is gone", code="ENODEV")
+
+    rig.resweep = gone
+    async with rig.working():
+        await rig.until(lambda _, row: only(row).error_code == "ENODEV", recording)
+        rig.folder.with_name("aside").rename(path)
+        row = await rig.settled(recording)
+    assert row.state == "safe"
 
 
 @pytest.mark.parametrize("parts", [0.5, 3.5])
