@@ -11,10 +11,14 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from uploaderd.attempts import Surroundings
+from uploaderd.cleanup import Cleaner
 from uploaderd.clock import Clock
 from uploaderd.config import Config, DirectoryProvider
+from uploaderd.copies import CleanupProvider
 from uploaderd.errors import LedgerBroken, LedgerFull
 from uploaderd.finished import writer_has
 from uploaderd.intake import Intake, IntakeProvider
@@ -26,9 +30,10 @@ from uploaderd.model import Claim, OnConflict, OnNewVersion
 from uploaderd.provider import Provider
 from uploaderd.providers import open_provider
 from uploaderd.providers.bounds import bounds
+from uploaderd.retention import Retention
 from uploaderd.upload import Wishes
 from uploaderd.watcher import Watcher
-from uploaderd.worker import Pool, Surroundings
+from uploaderd.worker import Pool
 
 log = get_logger(__name__)
 
@@ -90,10 +95,12 @@ class Generation:
             wake=self.wake,
             host=socket.gethostname(),
         )
+        self._retention = Retention(config.ledger.keep_for, ledger, clock)
         self.watchers = {
             name: Watcher(name, source, registered.sources[name], self.intake, ledger, clock)
             for name, source in config.sources.items()
         }
+        self.cleaners = {name: self._cleaner(name, registered.sources[name]) for name in config.sources}
 
     def wake(self) -> None:
         """Something was queued."""
@@ -114,15 +121,25 @@ class Generation:
         """
         async with asyncio.TaskGroup() as group:
             watching = [
-                group.create_task(self._supervise(f"watcher {name}", watcher.run), name=f"watcher:{name}")
-                for name, watcher in self.watchers.items()
+                group.create_task(self._supervise(f"watcher {name}", partial(self._watch, name)))
+                for name in self.watchers
+            ]
+            watching += [
+                group.create_task(self._supervise(f"cleanup {name}", cleaner.run))
+                for name, cleaner in self.cleaners.items()
             ]
             for name, pool in self.pools.items():
                 group.create_task(self._supervise(f"provider {name}", pool.run), name=f"pool:{name}")
             watching.append(group.create_task(self._ledger.failure(), name="ledger-failure"))
+            watching.append(group.create_task(self._supervise("retention", self._retention.run)))
             await self._stopping.wait()
             for task in watching:
                 task.cancel()
+
+    async def _watch(self, name: str) -> None:
+        # What a crash left aside has its name again before anybody can miss it.
+        await self.cleaners[name].settle()
+        await self.watchers[name].run()
 
     async def _supervise(self, what: str, run: Callable[[], Awaitable[None]]) -> None:
         """Begin a part of the daemon again if it fails: one part's bug must not stop the others."""
@@ -165,6 +182,25 @@ class Generation:
             max_parts=config.max_parts,
         )
 
+    def _cleaner(self, name: str, source_id: int) -> Cleaner:
+        return Cleaner(
+            name,
+            self.config.sources[name],
+            source_id,
+            self._ledger,
+            self._clock,
+            {provider: self._to_be_asked(provider) for provider in self.pools},
+            look_at=self.watchers[name].look_at,
+            queued=self.wake,
+            spare={os.fsencode(source.path) for source in self.config.sources.values()},
+        )
+
+    def _to_be_asked(self, name: str) -> CleanupProvider:
+        config, pool = self.config.providers[name], self.pools[name]
+        if isinstance(config, DirectoryProvider) and not config.same_device_counts:
+            return CleanupProvider(lambda: pool.provider, config.path)
+        return CleanupProvider(lambda: pool.provider)
+
     def _wishes(self, name: str, claim: Claim, rate: float | None) -> Wishes:
         provider = self.config.providers[name]
         source = self.config.sources.get(claim.source)
@@ -190,3 +226,5 @@ class Generation:
         providers = await self._ledger.run(lambda tx: read.holders(tx.conn, claim.recording_id))
         took = (self._clock.now() - claim.finished_at) / 1000
         log.info("recording safe", providers=providers, seconds_since_finished=round(took, 3))
+        if (cleaner := self.cleaners.get(claim.source)) is not None:
+            cleaner.wake()

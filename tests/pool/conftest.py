@@ -19,6 +19,7 @@ from tests.contract.acts import opened
 from tests.contract.conftest import all_backends
 from tests.contract.place import Backend, Place
 from uploaderd import finished, reader
+from uploaderd.attempts import Surroundings
 from uploaderd.ledger import Ledger, Transaction, intake, read, work
 from uploaderd.model import (
     Claim,
@@ -30,7 +31,7 @@ from uploaderd.model import (
 )
 from uploaderd.provider import Provider
 from uploaderd.upload import Wishes
-from uploaderd.worker import Pool, Surroundings
+from uploaderd.worker import Pool
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,10 +69,20 @@ class WatchedLedger(Ledger):
         self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         result = await super().run(work, *args, **kwargs)
+        await self._tell(work)
+        return result
+
+    async def run_in_need(
+        self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        result = await super().run_in_need(work, *args, **kwargs)
+        await self._tell(work)
+        return result
+
+    async def _tell(self, work: Callable[..., object]) -> None:
         self.moved.set()
         if self.hook is not None:
             await self.hook(getattr(work, "__name__", ""))
-        return result
 
 
 @dataclass

@@ -1,0 +1,239 @@
+"""Attempts at one provider's uploads: carried out, and settled in the ledger.
+
+What decides is the failure's class alone. Transient: the upload backs off, and after several in a
+row the provider is taken for down. Provider: the upload waits for its provider. Recording and
+conflict: this upload only. A fault of the local disk is no word against the provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from uploaderd import retry
+from uploaderd.clock import Clock
+from uploaderd.errors import (
+    Fault,
+    FileChanged,
+    FileVanished,
+    LedgerError,
+    LedgerFull,
+    LocalFault,
+    Stopped,
+)
+from uploaderd.gate import Position
+from uploaderd.keys import text_of
+from uploaderd.ledger import Ledger, work
+from uploaderd.ledger.book import UploadBook
+from uploaderd.logs import mask
+from uploaderd.logs.setup import about, get_logger
+from uploaderd.meter import Meter
+from uploaderd.model import Claim, FailureClass, Milliseconds
+from uploaderd.provider import Provider
+from uploaderd.send import STALL_SECONDS, Conditions, Progress
+from uploaderd.standing import Standing, told
+from uploaderd.upload import Outcome, Upload, Wishes
+
+log = get_logger(__name__)
+
+TELLING: Final = 4 * 2**20
+"""Bytes from which on an upload's speed says something of the link, and not only of its round trips."""
+
+CHANGED_PAUSE: Final = 2.0
+"""Seconds until a file that changed is tried again, unless the watcher replaces it before."""
+
+
+@dataclass(slots=True)
+class Running:
+    """An upload that is under way, for `status`."""
+
+    claim: Claim
+    progress: Progress
+    since: Milliseconds
+    meter: Meter
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a pool is given: the operator's wishes, and whom to tell.
+
+    `wishes` makes an upload's wishes; `resweep` looks for a source's renamed files and returns when
+    it has; `offer` hands a path back to be looked at; `safe` hears of a recording that became safe.
+    """
+
+    wishes: Callable[[Claim, float | None], Wishes]
+    resweep: Callable[[str], Awaitable[None]]
+    offer: Callable[[str, bytes], None]
+    safe: Callable[[Claim], Awaitable[None]]
+    chance: Callable[[], float] = field(default=random.random)
+    stall_seconds: float = STALL_SECONDS
+
+
+class Attempts:
+    """Carries out attempts at one provider, any number at once."""
+
+    def __init__(
+        self,
+        name: str,
+        provider_id: int,
+        ledger: Ledger,
+        clock: Clock,
+        surroundings: Surroundings,
+        standing: Standing,
+        stopping: asyncio.Event,
+        *,
+        max_parts: int,
+    ) -> None:
+        self._name = name
+        self._id = provider_id
+        self._ledger = ledger
+        self._clock = clock
+        self._surroundings = surroundings
+        self._standing = standing
+        self._stopping = stopping
+        self._max_parts = max_parts
+        self._part_rate: float | None = None
+        self.running: dict[int, Running] = {}
+        self.meter = Meter(clock.monotonic)
+
+    async def carry_out(self, provider: Provider, claim: Claim) -> None:
+        """One attempt, from the claim to the outcome in the ledger.
+
+        Raises:
+            LedgerBroken: the daemon must end.
+        """
+        path = text_of(claim.path)
+        with about(recording=path, source=claim.source, provider=self._name, attempt=claim.attempt):
+            progress = Progress(claim.identity.size)
+            running = Running(claim, progress, self._clock.now(), Meter(self._clock.monotonic))
+            self.running[claim.upload_id] = running
+            try:
+                await self._upload_and_write(provider, claim, running)
+            except LedgerFull as full:
+                # The daemon is ending and waits no longer: to the next start it looks like a crash.
+                log.warning("what became of the upload could not be written", reason=str(full))
+            finally:
+                del self.running[claim.upload_id]
+
+    async def _upload_and_write(self, provider: Provider, claim: Claim, running: Running) -> None:
+        started, progress = self._clock.monotonic(), running.progress
+        try:
+            outcome = await self._upload(provider, claim, running)
+        except Stopped:
+            await self._ledger.insist(work.stopped, claim.upload_id)
+            log.info("upload stopped; it goes on at the next start", bytes_held=progress.done)
+        except Fault as fault:
+            await self._decide(claim, progress, fault)
+        except asyncio.CancelledError:
+            # The request is carried out even though nobody waits for its answer.
+            await asyncio.shield(self._ledger.run(work.stopped, claim.upload_id))
+            raise
+        else:
+            await self._verified(claim, outcome, progress, self._clock.monotonic() - started)
+
+    async def _upload(self, provider: Provider, claim: Claim, running: Running) -> Outcome:
+        if not claim.present and not claim.completing:
+            raise FileChanged("another content took its path before it was sent", code="superseded")
+
+        async def pace(size: int) -> None:
+            running.meter.add(size)
+            self.meter.add(size)
+
+        conditions = Conditions(
+            max_parts=self._max_parts,
+            sleep=self._clock.sleep,
+            random=self._surroundings.chance,
+            pace=pace,
+            stopping=self._stopping,
+            stall_seconds=self._surroundings.stall_seconds,
+        )
+        book = UploadBook(self._ledger, claim, self._id)
+        wishes = self._surroundings.wishes(claim, self._part_rate)
+        log.debug("upload begins", key=claim.key, size=claim.identity.size, resumes=claim.handle is not None)
+        try:
+            return await Upload(claim, provider, book, wishes, conditions, running.progress).run()
+        except (Fault, Stopped, LedgerError):
+            raise
+        except Exception as error:
+            # Not in the provider's own table: waited out, and logged in full by `_decide`.
+            raise Fault(
+                mask(f"{type(error).__name__}: {error}"), code=type(error).__name__, recognised=False
+            ) from error
+
+    async def _verified(self, claim: Claim, outcome: Outcome, progress: Progress, seconds: float) -> None:
+        safe = await self._ledger.insist(
+            work.verified, claim.upload_id, outcome.found, outcome.proof, unlinked=outcome.unlinked
+        )
+        await self._standing.works()
+        if seconds > 0 and progress.sent >= TELLING:
+            lanes = 1 if progress.sent <= progress.size / 2 else self._max_parts
+            self._part_rate = progress.sent / seconds / lanes
+        log.info(
+            "upload verified",
+            key=outcome.key,
+            size=claim.identity.size,
+            bytes_sent=progress.sent,
+            resumed_from=progress.held,
+            seconds=round(seconds, 3),
+            proof=outcome.proof.kind,
+        )
+        if safe:
+            await self._surroundings.safe(claim)
+
+    async def _decide(self, claim: Claim, progress: Progress, fault: Fault) -> None:
+        """Write what happened, and what comes next."""
+        run = self._ledger.insist
+        self._standing.log_unrecognised(fault)
+        if progress.done > progress.held:
+            # It does take parts: whatever went wrong, the provider is not down.
+            await self._standing.works()
+        match fault:
+            case FileVanished():
+                await self._vanished(claim, progress, fault)
+            case LocalFault():
+                delay = retry.UPLOADS.delay(claim.failures + 1, self._surroundings.chance)
+                await self._later(claim, progress, fault, delay)
+            case FileChanged(code="superseded"):
+                await run(work.failed, claim.upload_id, fault)
+                log.info("upload dropped: a newer version took the recording's place")
+            case FileChanged():
+                self._surroundings.offer(claim.source, claim.path)
+                await self._later(claim, progress, fault, CHANGED_PAUSE * 2 ** min(claim.failures, 6))
+            case Fault(failure=FailureClass.RECORDING | FailureClass.CONFLICT):
+                await run(work.failed, claim.upload_id, fault)
+                log.error("upload failed; it needs a person", **told(fault))
+                if self._standing.at(Position.TRIAL):
+                    # The provider answered, which is all that the trial was to show.
+                    await self._standing.works()
+            case _:
+                if fault.failure is FailureClass.PROVIDER:
+                    await run(work.requeue, claim.upload_id, fault)
+                    log.warning("upload waits for its provider", **told(fault))
+                else:
+                    delay = retry.UPLOADS.delay(
+                        claim.failures + 1, self._surroundings.chance, fault.retry_after
+                    )
+                    await self._later(claim, progress, fault, delay)
+                await self._standing.failed(fault)
+
+    async def _vanished(self, claim: Claim, progress: Progress, fault: Fault) -> None:
+        """Look for the file under another name before it is called lost."""
+        try:
+            await self._surroundings.resweep(claim.source)
+        except LocalFault as missing:
+            # The whole source is gone, a mount perhaps: nothing below it is taken for deleted.
+            await self._later(claim, progress, missing, CHANGED_PAUSE * 2 ** min(claim.failures, 6))
+            return
+        if await self._ledger.insist(work.gone, claim.upload_id, fault, claim.path):
+            log.error("recording lost: its file is gone before it was safe", reason=fault.message)
+        else:
+            log.info("recording was renamed; the upload follows it")
+
+    async def _later(self, claim: Claim, progress: Progress, fault: Fault, delay: float) -> None:
+        moved = progress.done > progress.held
+        at = Milliseconds(self._clock.now() + int(delay * 1000))
+        await self._ledger.insist(work.retry_later, claim.upload_id, fault, at, progress=moved)
+        log.warning("upload will be tried again", in_seconds=round(delay, 1), **told(fault))
