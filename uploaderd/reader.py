@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Self, TypeVar
 
 from uploaderd import checksum
-from uploaderd.errors import Fault, FileChanged, FileFault, FileVanished, SourceMissing
-from uploaderd.model import Checksum, FailureClass, FileIdentity
+from uploaderd.errors import Fault, FileChanged, FileFault, FileVanished, LocalFault, SourceMissing
+from uploaderd.model import Checksum, FileIdentity
 
 Window = bytes | bytearray
 T = TypeVar("T")
@@ -42,13 +42,13 @@ _threads: Final = ThreadPoolExecutor(8, thread_name_prefix="reader")
 """Disk reads wait here; they are their own pool so that a hung disk starves nothing else."""
 
 
-def open_beneath(root: bytes, path: bytes) -> int:
-    """Open the regular file at `path` below `root` for reading; a descriptor. Blocks.
+def folder_beneath(root: bytes, path: bytes) -> int:
+    """Open the folder below `root` that holds the file at `path`; a descriptor. Blocks.
 
     Raises:
         SourceMissing: the root itself cannot be opened: nothing below it is taken for deleted.
-        FileVanished: nothing is there, or something other than a regular file.
-        FileFault: it may not be read (EACCES), with the reason.
+        FileVanished: the folder is not there, or is reached through a symbolic link.
+        FileFault: it may not be opened (EACCES), with the reason.
     """
     parts = path.split(b"/")
     if any(part in (b"", b".", b"..") for part in parts):
@@ -62,14 +62,38 @@ def open_beneath(root: bytes, path: bytes) -> int:
             hint="mount or create it; the daemon goes on by itself",
         ) from error
     try:
-        try:
-            for part in parts[:-1]:
-                below = os.open(part, _FOLDER_FLAGS, dir_fd=folder)
-                os.close(folder)
-                folder = below
-            fd = os.open(parts[-1], _FILE_FLAGS, dir_fd=folder)
-        finally:
+        for part in parts[:-1]:
+            below = os.open(part, _FOLDER_FLAGS, dir_fd=folder)
             os.close(folder)
+            folder = below
+    except OSError as error:
+        os.close(folder)
+        raise _fault_of(error, root, path) from error
+    return folder
+
+
+def open_beneath(root: bytes, path: bytes) -> int:
+    """Open the regular file at `path` below `root` for reading; a descriptor. Blocks.
+
+    Raises:
+        FileVanished: nothing is there, or something other than a regular file.
+        SourceMissing, FileFault: as `folder_beneath`.
+    """
+    folder = folder_beneath(root, path)
+    try:
+        return open_in(folder, root, path)
+    finally:
+        os.close(folder)
+
+
+def open_in(folder: int, root: bytes, path: bytes) -> int:
+    """Open the regular file at `path` below `root`, whose folder is open already; a descriptor. Blocks.
+
+    Raises:
+        FileVanished, FileFault: as `open_beneath`.
+    """
+    try:
+        fd = os.open(os.path.basename(path), _FILE_FLAGS, dir_fd=folder)
     except OSError as error:
         raise _fault_of(error, root, path) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -195,7 +219,7 @@ class OpenRecording:
 
         Raises:
             FileChanged: the file is shorter than it was.
-            Fault: the disk refused (class transient: disks and network mounts come back).
+            LocalFault: the disk refused (class transient: disks and network mounts come back).
         """
         if self._nowait:
             window = bytearray(size)
@@ -334,9 +358,8 @@ def _fault_of(error: OSError, root: bytes, path: bytes) -> Fault:
             code=name,
             hint="let the daemon's user read it (group, ACL, or CAP_DAC_READ_SEARCH)",
         )
-    return Fault(
+    return LocalFault(
         f"reading {where} failed: {error.strerror}",
-        failure=FailureClass.TRANSIENT,
         code=name,
         hint="check the disk or mount that holds the recordings",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
@@ -15,6 +15,7 @@ from uploaderd.errors import LedgerBroken, LedgerError, LedgerFull
 from uploaderd.ledger.chain import Event
 from uploaderd.ledger.lock import LedgerLock
 from uploaderd.ledger.reading import BUSY_TIMEOUT_MS, look, unreadable
+from uploaderd.ledger.reserve import Reserve
 from uploaderd.ledger.schema import migrations
 from uploaderd.ledger.writer import Transaction, Trouble, Writer
 from uploaderd.logs.setup import get_logger
@@ -30,7 +31,8 @@ MEND_SECONDS: Final = 1.0
 
 
 class Ledger:
-    """The ledger, held and writable. `run` and `insist` are the only ways to change anything.
+    """The ledger, held and writable. `run`, `insist` and `run_in_need` are the only ways to
+    change anything.
 
     `socket` is where its daemon answers, for whoever finds the ledger held.
     """
@@ -48,7 +50,7 @@ class Ledger:
         self._clock = clock
         self._version = version
         self._lock: LedgerLock | None = None
-        self._writer = Writer(lambda: _connect(path), clock)
+        self._writer = Writer(lambda: _connect(path), clock, Reserve(path))
         self._failed = asyncio.Event()
         self._hurrying = asyncio.Event()
         self._mending: asyncio.Task[None] | None = None
@@ -84,8 +86,21 @@ class Ledger:
             LedgerFull: nothing was written, and cannot be for now; `mended` tells when.
             LedgerBroken: the ledger's storage failed; `failure` raises the same.
         """
+        return await self._watched(self._writer.run(work, *args, **kwargs))
+
+    async def run_in_need(
+        self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`run`, and on a full disk with the room that is kept back: for what frees space, and for it alone.
+
+        Raises:
+            LedgerFull, LedgerBroken: as `run`; the former only once that is used up, too.
+        """
+        return await self._watched(self._writer.run_in_need(work, *args, **kwargs))
+
+    async def _watched(self, request: Awaitable[T]) -> T:
         try:
-            return await self._writer.run(work, *args, **kwargs)
+            return await request
         except LedgerFull as full:
             self._begin_to_mend(full)
             raise

@@ -63,6 +63,8 @@ _TABLES: Final = (
     # own id, so that (source, path) stays unique among what is there now (past = 0).
     # `needed` of the `required` uploads must be verified; both are frozen when it is queued.
     # `verified` and `failed` count required uploads only; triggers keep them.
+    # `kept` is why cleanup left the file of a safe recording (a word; the event tells more), and
+    # `kept_until` when it looks again.
     """
     CREATE TABLE recordings (
         id              INTEGER PRIMARY KEY,
@@ -92,6 +94,8 @@ _TABLES: Final = (
         lost_at         INTEGER,
         superseded_by   INTEGER,
         acknowledged_at INTEGER,
+        kept            TEXT,
+        kept_until      INTEGER,
         state           TEXT NOT NULL GENERATED ALWAYS AS (
             CASE
                 WHEN skipped IS NOT NULL THEN 'skipped'
@@ -110,6 +114,26 @@ _TABLES: Final = (
     "CREATE INDEX recordings_unsafe ON recordings (state, id) WHERE state <> 'safe'",
     # Finds what was renamed: same inode, another path.
     "CREATE INDEX recordings_inode ON recordings (inode)",
+    # What cleanup looks at next: in the order in which they became safe, and what it kept so far.
+    (
+        "CREATE INDEX recordings_removable ON recordings (source_id, safe_at)"
+        " WHERE state = 'safe' AND past = 0 AND kept_until IS NULL"
+    ),
+    (
+        "CREATE INDEX recordings_kept ON recordings (source_id, kept_until)"
+        " WHERE state = 'safe' AND past = 0 AND kept_until IS NOT NULL"
+    ),
+    # Files that are being removed: committed before the first is put aside under the name `aside`, so
+    # that a crash in between leaves nothing that nobody looks for.
+    """
+    CREATE TABLE removals (
+        recording_id INTEGER PRIMARY KEY REFERENCES recordings,
+        source_id    INTEGER NOT NULL REFERENCES sources,
+        path         BLOB NOT NULL,
+        aside        BLOB NOT NULL UNIQUE,
+        since        INTEGER NOT NULL
+    ) STRICT
+    """,
     # The key is frozen with the row and the token is there before anything is sent. `session` is
     # the provider's handle (a GCS one is a bearer secret: hence the file's mode).
     # `attempt_at` is set while an attempt runs: a row that still has it at start was interrupted.

@@ -18,6 +18,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from uploaderd.errors import LedgerBroken, LedgerError, LedgerFull
 from uploaderd.ledger.chain import Event, History
+from uploaderd.ledger.reserve import Reserve
 from uploaderd.model import Milliseconds
 
 P = ParamSpec("P")
@@ -51,17 +52,25 @@ class Trouble:
 class _Request:
     work: Callable[[Transaction], object]
     reply: Future[Any]
+    in_need: bool
 
 
 class Writer:
     """Runs requests, in the order they came, on its own thread.
 
-    `connect` opens the connection, on the thread that will use it; `clock` gives milliseconds.
+    `connect` opens the connection, on the thread that will use it; `clock` gives milliseconds. `reserve`
+    is what a full disk leaves to requests `in_need`, and to no others.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], clock: Callable[[], Milliseconds]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        clock: Callable[[], Milliseconds],
+        reserve: Reserve,
+    ) -> None:
         self._connect = connect
         self._clock = clock
+        self._reserve = reserve
         self._requests: SimpleQueue[_Request | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._turns = 0
@@ -96,7 +105,15 @@ class Writer:
             LedgerBroken: the ledger's storage failed, now or earlier; the daemon must stop and recover.
         """
         reply: Future[T] = Future()
-        self._requests.put(_Request(lambda tx: work(tx, *args, **kwargs), reply))
+        self._requests.put(_Request(lambda tx: work(tx, *args, **kwargs), reply, in_need=False))
+        return await asyncio.shield(asyncio.wrap_future(reply))
+
+    async def run_in_need(
+        self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`run`; but what a full disk refuses is tried again with the reserve given up."""
+        reply: Future[T] = Future()
+        self._requests.put(_Request(lambda tx: work(tx, *args, **kwargs), reply, in_need=True))
         return await asyncio.shield(asyncio.wrap_future(reply))
 
     async def stop(self) -> None:
@@ -143,46 +160,83 @@ class Writer:
             # A later write might seem to succeed; what it builds upon may not be on the disk.
             _refuse(group, self.trouble.error)
             return
+        error = self._write(conn, history, group)
+        needy = [request for request in group if request.in_need]
+        if error is not None and needy and _is_full(error) and self._reserve.give_up():
+            _refuse([request for request in group if not request.in_need], trouble(error))
+            group = needy
+            error = self._write(conn, history, group)
+        if error is not None:
+            _refuse(group, trouble(error))
+
+    def _write(self, conn: sqlite3.Connection, history: History, group: list[_Request]) -> Exception | None:
+        """One transaction for the group. Answers all of it, or none, and says why."""
         results: list[tuple[_Request, object, Exception | None]] = []
         before = conn.total_changes
+        room = self._reserve.take()
         try:
             conn.execute("BEGIN IMMEDIATE")
             transaction = Transaction(conn, history, self._clock())
             for request in group:
                 conn.execute("SAVEPOINT request")
                 try:
-                    results.append((request, request.work(transaction), None))
+                    results.append((request, _carry_out(request, transaction, room=room), None))
                 except Exception as error:
                     if _of_storage(error):
                         raise
                     conn.execute("ROLLBACK TO request")
                     history.forget()
+                    self._note(error)
                     results.append((request, None, error))
                 conn.execute("RELEASE request")
             conn.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 -- every caller must hear that nothing was written
             history.forget()
-            refused = trouble(error)
-            self._note(refused)
+            self._note(trouble(error))
             try:
                 if conn.in_transaction:
                     conn.execute("ROLLBACK")
             except sqlite3.Error:
                 pass  # on failing storage that fails too; the next BEGIN tells
-            _refuse(group, refused)
-            return
-        if conn.total_changes != before:
+            return error
+        if room and conn.total_changes != before:
             self.trouble = None
         for request, result, failure in results:
             if failure is None:
                 request.reply.set_result(result)
             else:
                 request.reply.set_exception(failure)
+        return None
 
     def _note(self, refused: Exception) -> None:
         if isinstance(refused, LedgerFull | LedgerBroken):
             since = self.trouble.since if self.trouble is not None else self._clock()
             self.trouble = Trouble(refused, since)
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether SQLite found no room on the disk, for its file or for the index of its write-ahead log."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code == sqlite3.SQLITE_IOERR_SHMSIZE or code & 0xFF == sqlite3.SQLITE_FULL
+
+
+def _disk_full() -> LedgerFull:
+    return LedgerFull(
+        "the disk that holds the ledger is full", "free some space; the daemon goes on by itself"
+    )
+
+
+def _carry_out(request: _Request, transaction: Transaction, *, room: bool) -> object:
+    """Do what is asked. Where there is no `room`, that is for requests in need, and for those that only read.
+
+    Raises:
+        LedgerFull: what it wrote must be undone.
+    """
+    before = transaction.conn.total_changes
+    result = request.work(transaction)
+    if not room and not request.in_need and transaction.conn.total_changes != before:
+        raise _disk_full()
+    return result
 
 
 def _refuse(group: list[_Request], error: Exception) -> None:
@@ -202,13 +256,9 @@ def trouble(error: Exception) -> Exception:
     if code is None:
         return error
     name = getattr(error, "sqlite_errorname", "")
-    if code == sqlite3.SQLITE_IOERR_SHMSIZE:
-        code = sqlite3.SQLITE_FULL  # no room for the index of the write-ahead log
+    if _is_full(error):
+        return _disk_full()
     match code & 0xFF:
-        case sqlite3.SQLITE_FULL:
-            return LedgerFull(
-                "the disk that holds the ledger is full", "free some space; the daemon goes on by itself"
-            )
         case sqlite3.SQLITE_IOERR:
             # After a failed fsync the kernel may have dropped what it could not write, and a second
             # one would lie (Rebello et al., USENIX ATC 2020): only a new process knows the truth.

@@ -10,7 +10,6 @@ target, `.uploaderd/` belongs to this program:
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import threading
@@ -22,6 +21,7 @@ from typing import Final
 from uploaderd.errors import Fault, KeyRefused
 from uploaderd.model import FailureClass
 from uploaderd.providers.directory_faults import fault_of, key_fault_of
+from uploaderd.renaming import FLAG_UNKNOWN, rename_without_replacing
 
 OWN: Final = b".uploaderd"
 INCOMING: Final = b"incoming"
@@ -31,10 +31,8 @@ uploaderd takes the folder for one whose mount is missing, and writes nothing.
 """
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_RENAME_NOREPLACE: Final = 1  # linux/fs.h
 # What link(2) says where there are no hard links: FAT, some FUSE and SMB servers.
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class Target:
@@ -219,9 +217,9 @@ def place(incoming: int, temporary: bytes, parent: int, name: bytes) -> None:
 def _rename_without_replacing(incoming: int, temporary: bytes, parent: int, name: bytes) -> None:
     # NFS does not know the flag, but has links.
     try:
-        _renameat2(incoming, temporary, parent, name)
+        rename_without_replacing(incoming, temporary, parent, name)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+        if error.errno not in FLAG_UNKNOWN:
             raise
         if error.errno == errno.EINVAL and _knows_the_flag(incoming, temporary):
             raise  # FAT says EINVAL for a name that it cannot have
@@ -236,22 +234,11 @@ def _rename_without_replacing(incoming: int, temporary: bytes, parent: int, name
 def _knows_the_flag(incoming: int, temporary: bytes) -> bool:
     aside = temporary + b"-"
     try:
-        _renameat2(incoming, temporary, incoming, aside)
+        rename_without_replacing(incoming, temporary, incoming, aside)
     except OSError:
         return False
     os.rename(aside, temporary, src_dir_fd=incoming, dst_dir_fd=incoming)
     return True
-
-
-def _renameat2(source: int, old: bytes, target: int, new: bytes) -> None:
-    """renameat2(2) with RENAME_NOREPLACE; has no counterpart in `os`."""
-    try:
-        call = _libc.renameat2
-    except AttributeError:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
-    if call(source, old, target, new, _RENAME_NOREPLACE) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 def _is_mounted(root: int) -> bool:
