@@ -19,9 +19,8 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
-from urllib.parse import quote
 
-from uploaderd import checksum
+from uploaderd import addresses, checksum
 from uploaderd.config import DirectoryProvider
 from uploaderd.errors import CannotLook, Corrupted, Fault, SessionGone
 from uploaderd.model import Checksum, HeldPart, ObjectInfo, ObjectSpec, Part, Session
@@ -57,6 +56,7 @@ class Directory:
         self._name = name
         self._target_name = config.target
         self._target = Target(config.path, require_mount=config.require_mount, expect_marker=expect_marker)
+        self._config = config
         self._limits = bounds.directory(config)
         # Its own threads: a mount that hangs holds up nothing but itself.
         self._threads = ThreadPoolExecutor(2 * config.max_uploads + 2, thread_name_prefix=f"provider-{name}")
@@ -80,7 +80,7 @@ class Directory:
         return self._target_name
 
     def address(self, key: str) -> str:
-        return "file://" + quote(os.fsencode(self._target.path / key))
+        return addresses.address(self._config, key) or ""
 
     async def open(self, spec: ObjectSpec, part_size: int) -> Session:
         components(spec.key)

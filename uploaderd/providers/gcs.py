@@ -17,6 +17,7 @@ from typing import Final
 
 from gcloud.aio.storage import Blob
 
+from uploaderd import addresses
 from uploaderd.checksum import b64_crc32c
 from uploaderd.config import GcsProvider
 from uploaderd.errors import CannotLook, Corrupted, Fault, KeyRefused
@@ -26,7 +27,7 @@ from uploaderd.providers import bounds
 from uploaderd.providers.gcs_faults import Answer, Place
 from uploaderd.providers.gcs_login import Login
 from uploaderd.providers.gcs_resumable import CHUNK, Resumable
-from uploaderd.providers.gcs_signing import LONGEST, LONGEST_BY_IAM, object_path, unsigned
+from uploaderd.providers.gcs_signing import LONGEST, LONGEST_BY_IAM, unsigned
 from uploaderd.providers.gcs_wire import Halves, Wire, info_of, resource_of, write_query
 
 _PROBE: Final = ".uploaderd-probe"
@@ -70,7 +71,7 @@ class Gcs:
         return self._place.target
 
     def address(self, key: str) -> str:
-        return self._wire.root + object_path(self._place.bucket, key)
+        return addresses.address(self._config, key) or ""
 
     async def open(self, spec: ObjectSpec, part_size: int) -> Session:
         _check_key(spec.key)

@@ -17,6 +17,7 @@ from typing import Final
 
 from botocore.exceptions import ClientError
 
+from uploaderd import addresses
 from uploaderd.checksum import combine, same
 from uploaderd.config import S3Provider
 from uploaderd.errors import CannotLook, Corrupted, Fault, KeyTaken, SessionGone
@@ -38,7 +39,6 @@ from uploaderd.providers.s3_endpoint import Endpoint
 from uploaderd.providers.s3_faults import code_of, status_of, unknown_header
 from uploaderd.providers.s3_login import is_amazon
 from uploaderd.providers.s3_object import (
-    address,
     condition,
     described,
     handle_of,
@@ -98,7 +98,7 @@ class S3:
         return self._endpoint.place.target
 
     def address(self, key: str) -> str:
-        return address(self._config, self._endpoint.place.region, key)
+        return addresses.address(self._config, key, region=self._endpoint.place.region) or ""
 
     async def open(self, spec: ObjectSpec, part_size: int) -> Session:
         async def create(way: Way) -> Reply:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from uploaderd.config import S3Provider
 from uploaderd.model import TOKEN_METADATA, HeldPart, ObjectInfo, ObjectSpec, Session, Token
@@ -81,18 +81,6 @@ def written(key: str, size: int, token: Token | None, reply: Reply) -> ObjectInf
         crc64nvme=Algorithm.CRC64NVME.told(reply),
         md5=md5_etag(reply),
     )
-
-
-def address(config: S3Provider, region: str, key: str) -> str:
-    """The plain address, in the form that the client uses."""
-    path = quote(key, safe="/-_.~")
-    base = config.endpoint_url or f"https://s3.{region}.amazonaws.com"
-    # "auto" as botocore has it: before the host only at Amazon, and only where the certificate fits.
-    inside = not config.endpoint_url and "." not in config.bucket
-    if config.addressing == "path" or (config.addressing == "auto" and not inside):
-        return f"{base}/{quote(config.bucket)}/{path}"
-    parts = urlsplit(base)
-    return f"{parts.scheme}://{config.bucket}.{parts.netloc}{parts.path}/{path}"
 
 
 def _plain(value: str) -> str:
