@@ -36,7 +36,6 @@ class Pending:
 
 
 PENDING: Final = (
-    Pending("ledger.keep_for", "pruning the ledger"),
     Pending("daemon.bandwidth", "limiting the bandwidth"),
     Pending("web.listen", "the status page over TCP"),
     Pending("web.token", "the status page over TCP"),

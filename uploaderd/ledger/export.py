@@ -121,11 +121,11 @@ def _dicts(conn: sqlite3.Connection, query: str, values: Sequence[object]) -> It
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """The row as JSON can have it: without what is hidden, bytes in hexadecimal."""
+    """The row as JSON can have it: without what is hidden or not there, bytes in hexadecimal."""
     return {
         name: value.hex() if isinstance(value, bytes) else value
         for name, value in row.items()
-        if name not in _HIDDEN
+        if name not in _HIDDEN and value is not None
     }
 
 
