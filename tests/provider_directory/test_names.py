@@ -173,14 +173,14 @@ async def test_a_refused_name_is_told_from_a_missing_ability(
     knows_the_flag: bool,
 ) -> None:
     """EINVAL is what FAT says to `a:b`, and what others say to RENAME_NOREPLACE."""
-    really = directory_tree._renameat2
+    really = directory_tree.rename_without_replacing
 
     def renameat2(source: int, old: bytes, target: int, new: bytes) -> None:
         if not knows_the_flag or new == b"a:b.mp4":
             raise OSError(errno.EINVAL, "Invalid argument")
         really(source, old, target, new)
 
-    monkeypatch.setattr(directory_tree, "_renameat2", renameat2)
+    monkeypatch.setattr(directory_tree, "rename_without_replacing", renameat2)
 
     with pytest.raises(Fault) as caught:
         await acts.put(nas, acts.spec_of("a:b.mp4", recording.size), recording)
