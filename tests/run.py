@@ -5,7 +5,8 @@
     python3 tests/run.py --setup             # only set up
 
 Needs Python 3.11 or newer and nothing else: packages go into .venv, azurite (and node, where the machine
-has none) into .venv and .cache. This file is read by whatever `python3` is, so it keeps to old syntax and
+has none) into .venv and .cache. As root, on Debian or Ubuntu, it also installs what the tests need that boot
+a Debian and build an image (tests/home); anywhere else those are left out. This file is read by whatever `python3` is, so it keeps to old syntax and
 the standard library.
 """
 
@@ -24,6 +25,13 @@ from pathlib import Path
 OLDEST = (3, 11)
 AZURITE = "3.35.0"  # the last that says it is content with Node 20
 NODE_OLDEST = 20
+SYSTEM_PACKAGES = {
+    "systemd-analyze": "systemd",
+    "systemd-nspawn": "systemd-container",
+    "debootstrap": "debootstrap",
+    "buildah": "buildah",
+    "crun": "crun",
+}
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
@@ -43,6 +51,7 @@ def main(arguments: list[str]) -> int:
     make_environment()
     install_packages()
     install_azurite()
+    install_system_packages()
     if arguments == ["--setup"]:
         return 0
     os.environ["PATH"] = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -151,6 +160,16 @@ def install_azurite() -> None:
             f"azurite@{AZURITE}",
         ]
     )
+
+
+def install_system_packages() -> None:
+    """Only where it can be done without asking. If it fails, the tests that need them say what is missing."""
+    missing = sorted({package for tool, package in SYSTEM_PACKAGES.items() if shutil.which(tool) is None})
+    if not missing or os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return
+    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+    run(["apt-get", "update", "--quiet"], may_fail=True)
+    run(["apt-get", "install", "--quiet", "--yes", "--no-install-recommends", *missing], may_fail=True)
 
 
 def npm_command() -> list[str | Path]:
