@@ -152,8 +152,27 @@ class Upload:
         async with file:
             self._compare(file)
             if (outcome := await self._look_first(file)) is not None:
-                return outcome
+                return await self._found(outcome)
             return await self._write(file)
+
+    async def look(self) -> Outcome | None:
+        """Only see whether the copy is there already; None if it is not. Nothing is sent.
+
+        Raises:
+            CannotLook: the credentials may not.
+            Fault: classified.
+        """
+        async with await OpenRecording.open(self._claim.root, self._claim.path) as file:
+            self._compare(file)
+            outcome = await self._look_first(file)
+        if outcome is None and self._blind:
+            raise CannotLook(
+                "the credentials may not look at what is there",
+                failure=FailureClass.PROVIDER,
+                code="blind",
+                hint="allow them to read an object's properties (HEAD)",
+            )
+        return outcome
 
     # --- before anything is sent ---------------------------------------------------------------
 
@@ -162,7 +181,7 @@ class Upload:
         if not self._claim.completing or self._content is None:
             return None
         judged = await self._judge(await self._stat(), self._content, None)
-        return replace(judged, unlinked=True) if isinstance(judged, Outcome) else None
+        return await self._found(replace(judged, unlinked=True)) if isinstance(judged, Outcome) else None
 
     def _compare(self, file: OpenRecording) -> None:
         queued, there = self._claim.identity, file.identity
@@ -230,6 +249,12 @@ class Upload:
                 await self._rekey(key, None)
         return None
 
+    async def _found(self, outcome: Outcome) -> Outcome:
+        """The copy was there already: what an interrupted attempt, or this one, has open is left over."""
+        if self._claim.handle is not None or self._claim.completing:
+            await self._book.abandon()
+        return outcome
+
     async def _rekey(self, key: str, replaces: str | None) -> None:
         await self._book.abandon()
         await self._book.rekey(key, replaces)
@@ -252,7 +277,7 @@ class Upload:
                     raise _unproven(taken) from taken
                 # Somebody else's object appeared, or ours did: a lost reply to an earlier try.
                 if (outcome := await self._look_first(file)) is not None:
-                    return outcome
+                    return await self._found(outcome)
                 continue
             except Corrupted:
                 # What the provider has is damaged: nothing of it is used again.

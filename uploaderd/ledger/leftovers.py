@@ -1,7 +1,8 @@
 """Sessions that will never be used again, until their provider says that they are gone.
 
-A session without a handle is one that may exist: its opening was begun, and no answer is on record. The
-provider is asked for it, once no upload of that key is under way whose session could be taken for it.
+A session without a handle is one that may exist: its opening, or a write in one request, was begun, and no
+answer is on record. The provider is asked for it, once no upload of that key is under way whose session could
+be taken for it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from uploaderd.ledger.chain import Event
 from uploaderd.ledger.writer import Transaction
 from uploaderd.model import Milliseconds, ObjectSpec, Session, Token
 
-AGAIN_MS: Final = (60_000, 300_000, 3_600_000)
-"""Pauses between tries to abort: a minute, five, then an hour."""
+AGAIN_MS: Final = (10_000, 60_000, 300_000, 3_600_000)
+"""Pauses between tries to abort. The first is short: the try may have been cut off by a crash."""
 
 _MAY_BE_TRIED: Final = (
     "(session <> '' OR NOT EXISTS (SELECT 1 FROM uploads u WHERE u.provider_id = leftovers.provider_id"
@@ -36,8 +37,8 @@ def leave(tx: Transaction, which: str, row: int) -> None:
     tx.conn.execute(
         "INSERT INTO leftovers (provider_id, key, token, session, part_size, since, next_try_at)"
         " SELECT provider_id, key, token, coalesce(session, ''), coalesce(part_size, 0),"
-        " coalesce(intent_at, :now), :now FROM uploads"
-        f" WHERE {which} AND (session IS NOT NULL OR intent_at IS NOT NULL)",
+        " coalesce(intent_at, completing_at, :now), :now FROM uploads"
+        f" WHERE {which} AND coalesce(session, intent_at, completing_at) IS NOT NULL",
         {"now": tx.now, "row": row},
     )
 

@@ -47,7 +47,7 @@ from uploaderd.providers.s3_object import (
     seen,
     written,
 )
-from uploaderd.providers.s3_strays import begun
+from uploaderd.providers.s3_strays import begun, listed
 
 MAX_SIGNED: Final = 7 * 24 * 3600.0
 READ_WINDOW: Final = 256 * 1024
@@ -240,13 +240,17 @@ class S3:
         return False
 
     async def strays(self, spec: ObjectSpec, seconds: float, but: Session | None = None) -> Sequence[Session]:
-        # The listing says who began an upload, but not who we are: one that we began ourselves does.
-        ours = but if but is not None else await self.open(spec, 0)
+        ours, at = but, self._at(spec.key)
         try:
             with self._trying(f"looking for half-done uploads of {spec.key!r}"):
-                found = await begun(self._client, self._at(spec.key), opened_as(ours)[1], seconds)
+                if ours is None:
+                    if not await listed(self._client, at):
+                        return ()
+                    # The listing says who began an upload, but not who we are: one that we begin does.
+                    ours = await self.open(spec, 0)
+                found = begun(await listed(self._client, at), opened_as(ours)[1], seconds)
         except Fault as fault:
-            if but is None:
+            if ours is not None and but is None:
                 await self.abort(ours)
             if fault.http_status == 403:
                 raise CannotLook(fault.message, code=fault.code, http_status=403) from fault
