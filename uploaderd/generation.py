@@ -71,6 +71,21 @@ async def register(config: Config, ledger: Ledger) -> Registered:
     return Registered(sources, providers, used)
 
 
+def intake_of(config: Config, registered: Registered, ledger: Ledger, *, wake: Callable[[], None]) -> Intake:
+    """What takes the files of all sources in; `wake` is called after something was queued."""
+    return Intake(
+        ledger,
+        config,
+        registered.sources,
+        {
+            name: IntakeProvider(registered.providers[name], bounds(provider), provider.prefix)
+            for name, provider in config.providers.items()
+        },
+        wake=wake,
+        host=socket.gethostname(),
+    )
+
+
 class Generation:
     """One configuration at work."""
 
@@ -84,17 +99,7 @@ class Generation:
             for name, provider in config.providers.items()
             if provider.enabled
         }
-        self.intake = Intake(
-            ledger,
-            config,
-            registered.sources,
-            {
-                name: IntakeProvider(registered.providers[name], bounds(provider), provider.prefix)
-                for name, provider in config.providers.items()
-            },
-            wake=self.wake,
-            host=socket.gethostname(),
-        )
+        self.intake = intake_of(config, registered, ledger, wake=self.wake)
         self._retention = Retention(config.ledger.keep_for, ledger, clock)
         self.watchers = {
             name: Watcher(name, source, registered.sources[name], self.intake, ledger, clock)

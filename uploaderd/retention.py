@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 from uploaderd.clock import Clock
 from uploaderd.ledger import Event, Ledger, Transaction, connect_readonly, export, pruning
-from uploaderd.ledger.archive import Archive
+from uploaderd.ledger.archive import Archive, folder_of
 from uploaderd.ledger.chain import Chain
 from uploaderd.ledger.reading import unreadable
 from uploaderd.logs.setup import get_logger
@@ -55,7 +55,6 @@ class Retention:
         self._keep_for = keep_for
         self._ledger = ledger
         self._clock = clock
-        self._archive = Archive(ledger.path)
         self._threads = _thread()
 
     async def run(self) -> None:
@@ -75,7 +74,7 @@ class Retention:
                 except OSError as error:
                     log.warning(
                         "the ledger's old rows cannot be exported, so they stay",
-                        archive=str(self._archive.folder),
+                        archive=error.filename,
                         reason=error.strerror,
                     )
                 await self._clock.sleep(EVERY_SECONDS)
@@ -91,30 +90,33 @@ class Retention:
         """
         assert self._keep_for is not None
         before = Milliseconds(self._clock.now() - int(self._keep_for * 1000))
+        archive = Archive(await self._ledger.run(folder_of, self._ledger.path))
         pruned = Pruned(
-            recordings=await self._prune_recordings(before),
-            attempts=await self._prune_history("attempts", before),
-            events=await self._prune_history("events", before),
+            recordings=await self._prune_recordings(archive, before),
+            attempts=await self._prune_history(archive, "attempts", before),
+            events=await self._prune_history(archive, "events", before),
         )
         if pruned:
             told = {"recordings": pruned.recordings, "attempts": pruned.attempts, "events": pruned.events}
             await self._ledger.run(_note, told, before)
-            log.info("old rows left the ledger", archive=str(self._archive.folder), **told)
+            log.info("old rows left the ledger", archive=str(archive.folder), **told)
         return pruned
 
-    async def _prune_recordings(self, before: Milliseconds) -> int:
+    async def _prune_recordings(self, archive: Archive, before: Milliseconds) -> int:
         last: int | None = 0
         pruned = 0
         while last is not None:
-            rows, last = await self._on_thread(partial(self._export_recordings, last, before))
+            rows, last = await self._on_thread(partial(self._export_recordings, archive, last, before))
             if rows:
                 pruned += await self._ledger.run(pruning.prune_recordings, rows, before)
             await self._clock.sleep(PAUSE_SECONDS)
         return pruned
 
-    async def _prune_history(self, which: Chain, before: Milliseconds) -> int:
+    async def _prune_history(self, archive: Archive, which: Chain, before: Milliseconds) -> int:
         pruned = 0
-        while (last := await self._on_thread(partial(self._export_history, which, before))) is not None:
+        while (
+            last := await self._on_thread(partial(self._export_history, archive, which, before))
+        ) is not None:
             pruned += await self._ledger.run(pruning.prune_history, which, last)
             await self._clock.sleep(PAUSE_SECONDS)
         return pruned
@@ -124,7 +126,9 @@ class Retention:
 
     # --- on the thread ---------------------------------------------------------------------------
 
-    def _export_recordings(self, last: int, before: Milliseconds) -> tuple[list[int], int | None]:
+    def _export_recordings(
+        self, archive: Archive, last: int, before: Milliseconds
+    ) -> tuple[list[int], int | None]:
         """The next rows that may go, exported; and where to go on."""
         with self._reading() as conn:
             page = pruning.over_after(conn, last, before)
@@ -132,14 +136,16 @@ class Retention:
             gone = _gone(conn, there) if there else frozenset()
             rows = [one.row for one in page.over if not one.present or one.row in gone]
             if rows:
-                self._archive.append(export.recording_lines(conn, rows))
+                archive.append(export.recording_lines(conn, rows))
             return rows, page.last
 
-    def _export_history(self, which: Chain, before: Milliseconds) -> tuple[object, ...] | None:
+    def _export_history(
+        self, archive: Archive, which: Chain, before: Milliseconds
+    ) -> tuple[object, ...] | None:
         """The last of the next rows that may go, exported; None if none may."""
         with self._reading() as conn:
             rows = pruning.old_history(conn, which, before)
-            self._archive.append(export.history_line(which, row) for row in rows)
+            archive.append(export.history_line(which, row) for row in rows)
             return rows[-1] if rows else None
 
     @contextmanager

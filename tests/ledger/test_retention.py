@@ -18,7 +18,6 @@ from tests.ledger.test_check import wrong
 from tests.ledger.test_export import checked, exported
 from uploaderd.errors import Fault
 from uploaderd.ledger import Event, Transaction, chain, connect_readonly, intake, pruning, read, work
-from uploaderd.ledger.archive import Archive
 from uploaderd.model import FailureClass, Milliseconds
 from uploaderd.retention import Pruned, Retention
 
@@ -50,11 +49,19 @@ class Now(FakeClock):
 
 
 async def a_pass(bench: Bench) -> Pruned:
-    return await Retention(KEEP, bench.ledger, Now(bench)).once()
+    return await a_pass_of(bench, KEEP)
+
+
+async def a_pass_of(bench: Bench, keep: float) -> Pruned:
+    return await Retention(keep, bench.ledger, Now(bench)).once()
+
+
+def archive_of(bench: Bench, ending: str = "") -> Path:
+    return bench.ledger.path.with_name(f"ledger.db.archive{ending}")
 
 
 def archived(bench: Bench) -> list[Any]:
-    folder = Archive(bench.ledger.path).folder
+    folder = archive_of(bench)
     return [
         json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()
     ]
@@ -86,7 +93,7 @@ async def test_the_chain_is_whole_through_archive_and_ledger(bench: Bench, cams:
         await made_safe(bench)
         bench.hand.at += 20 * DAY_MS
         await a_pass(bench)
-    months = sorted(path.name for path in Archive(bench.ledger.path).folder.iterdir())
+    months = sorted(path.name for path in archive_of(bench).iterdir())
     assert len(months) >= 2, months
     history = [json.dumps(line) for line in archived(bench)]
     code, said = checked(history)
@@ -159,10 +166,23 @@ async def test_acknowledged_ones_leave_and_half_done_copies_stay(bench: Bench, c
 async def test_an_archive_that_cannot_be_written_keeps_the_rows(bench: Bench, cams: Path) -> None:
     await made_safe(bench, b"old.mp4")
     bench.hand.at += 31 * DAY_MS
-    Archive(bench.ledger.path).folder.write_bytes(b"a file in its place")
+    await a_pass_of(bench, keep=KEEP * 2)
+    archive_of(bench).write_bytes(b"a file in its place")
     with pytest.raises(OSError, match=r"exists|directory"):
         await a_pass(bench)
     assert left(bench) == {b"old.mp4"}
+
+
+async def test_another_ledgers_archive_is_left_alone(bench: Bench, cams: Path) -> None:
+    """The ledger that it belongs to was lost, or put aside; both number their rows from one."""
+    archive_of(bench).mkdir()
+    await made_safe(bench, b"old.mp4")
+    bench.hand.at += 31 * DAY_MS
+    await a_pass(bench)
+    await a_pass(bench)
+    assert not list(archive_of(bench).iterdir())
+    assert list(archive_of(bench, "-2").iterdir())
+    assert not archive_of(bench, "-3").exists()
 
 
 async def test_a_crash_between_archive_and_ledger_loses_nothing(
@@ -179,7 +199,7 @@ async def test_a_crash_between_archive_and_ledger_loses_nothing(
             patched.setattr(pruning, name, crash)
             with pytest.raises(RuntimeError):
                 await a_pass(bench)
-    (month,) = Archive(bench.ledger.path).folder.iterdir()
+    (month,) = archive_of(bench).iterdir()
     with month.open("ab") as file:
         file.write(b'{"type":"attempt","id":')  # half a line, as a power cut leaves it
     await a_pass(bench)

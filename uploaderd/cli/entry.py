@@ -39,7 +39,7 @@ _config: Final = typer.Typer(
 _ledger: Final = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Check, copy or export the ledger.",
+    help="Check, copy, export or rebuild the ledger.",
     epilog=ledgers.CHECK_EXAMPLES,
 )
 
@@ -54,6 +54,7 @@ _config.command("show", epilog=configuration.SHOW_EXAMPLES)(configuration.show)
 _ledger.command("check", epilog=ledgers.CHECK_EXAMPLES)(ledgers.check)
 _ledger.command("backup", epilog=ledgers.BACKUP_EXAMPLES)(ledgers.backup)
 _ledger.command("export", epilog=ledgers.EXPORT_EXAMPLES)(ledgers.export)
+_ledger.command("rebuild", epilog=ledgers.REBUILD_EXAMPLES)(ledgers.rebuild)
 app.add_typer(_config, name="config")
 app.add_typer(_ledger, name="ledger")
 

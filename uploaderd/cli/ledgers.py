@@ -1,9 +1,13 @@
-"""`uploaderd ledger`: check, backup, export."""
+"""`uploaderd ledger`: check, backup, export, rebuild."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 import time
+from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -11,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from uploaderd.cli import exits, say
-from uploaderd.cli.opened import configuration, ledger
-from uploaderd.cli.options import ConfigFile, examples
+from uploaderd.cli.opened import configuration, ledger, named_file
+from uploaderd.cli.options import ConfigFile, SecretsDir, examples
 
 if TYPE_CHECKING:
     from uploaderd.model import Milliseconds
+    from uploaderd.rebuilding import Looked
 
 CHECK_EXAMPLES: Final = examples("uploaderd ledger check                   beside a running daemon too")
 BACKUP_EXAMPLES: Final = examples(
@@ -25,6 +30,11 @@ BACKUP_EXAMPLES: Final = examples(
 EXPORT_EXAMPLES: Final = examples(
     "uploaderd ledger export history.jsonl    all of it",
     'uploaderd ledger export --since 30d | jq \'select(.type == "attempt" and .outcome == "failed")\'',
+)
+
+REBUILD_EXAMPLES: Final = examples(
+    "uploaderd ledger rebuild                 while no daemon runs",
+    "uploaderd ledger rebuild --force         though the ledger that is there is sound",
 )
 
 
@@ -117,6 +127,88 @@ def export(
                 target.writelines(f"{line}\n" for line in lines(conn, start))
         except FileExistsError:
             raise typer.BadParameter(f"{file} is there already; give another name") from None
+
+
+def rebuild(
+    context: typer.Context,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if the ledger that is there is sound; its history is lost.")
+    ] = False,
+    secrets_dir: SecretsDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Make a new ledger from the sources and a look at their keys at the providers.
+
+    The old one is put aside, not removed. Copies that are there with the same content are adopted;
+    nothing is sent. What is not there stays queued for the daemon, which must not run meanwhile. Exit 1
+    if a source or provider could not be looked at: the daemon will, once it runs.
+    """
+    from uploaderd import __version__
+    from uploaderd.clock import SystemClock
+    from uploaderd.config import load
+    from uploaderd.logs import register_secret
+    from uploaderd.logs.setup import configure as configure_logs
+    from uploaderd.rebuilding import rebuild as carry_out
+
+    loaded = load(named_file(context, config), secrets_dir=secrets_dir)
+    for secret in loaded.secrets():
+        register_secret(secret)
+    configure_logs(level="error", levels=loaded.daemon.log_levels)
+    if not force:
+        _must_be_damaged(loaded.ledger.path)
+    done = asyncio.run(carry_out(loaded, SystemClock(), __version__, _progress))
+    if done.aside is not None:
+        say.message(f"the ledger that was there is now {loaded.ledger.path.with_name(done.aside)}")
+    for name, looked in done.providers.items():
+        left_out = f", {looked.left_out:,} files could not be compared" if looked.left_out else ""
+        say.data(f"{name}: {looked.adopted:,} adopted, {looked.missing:,} not there{left_out}")
+        if looked.problem:
+            say.error(f"{name} could not be asked for everything: {looked.problem}")
+    for name, problem in done.sources.items():
+        say.error(f"source {name}: {problem}")
+    if not done.complete:
+        say.message("the daemon looks at the rest by itself, once that is mended")
+        raise typer.Exit(exits.PROBLEMS)
+
+
+def _must_be_damaged(path: Path) -> None:
+    """Refuse what would only lose its history.
+
+    Raises:
+        typer.BadParameter: the ledger is sound.
+        LedgerHeld: a daemon runs.
+        LedgerTooNew: it is no damage that keeps it from being read.
+    """
+    import sqlite3
+
+    from uploaderd.errors import LedgerError, LedgerHeld, LedgerTooNew
+    from uploaderd.ledger.integrity import examine
+    from uploaderd.ledger.lock import holder
+    from uploaderd.ledger.reading import connect_readonly
+
+    if holder(path) is not None:
+        raise LedgerHeld(f"a daemon holds the ledger {path}", "stop it first")
+    if not path.exists():
+        return
+    try:
+        with closing(connect_readonly(path)) as conn:
+            if any(finding.wrong for finding in examine(conn)):
+                return
+    except LedgerTooNew:
+        raise
+    except (LedgerError, sqlite3.Error):
+        return
+    raise typer.BadParameter(
+        f"the ledger {path} is sound; a new one would have no history. --force makes one all the same"
+    )
+
+
+def _progress(providers: Mapping[str, Looked]) -> None:
+    """How far it is, on a terminal."""
+    if sys.stderr.isatty():
+        told = ", ".join(f"{name} {one.adopted + one.missing:,}" for name, one in providers.items())
+        sys.stderr.write(f"\rlooked for: {told}\x1b[K")
+        sys.stderr.flush()
 
 
 def _private(path: str, flags: int) -> int:

@@ -12,16 +12,36 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from uploaderd.ledger.writer import Transaction
 from uploaderd.model import Milliseconds
 
 _BLOCK: Final = 1 << 16
 
 
-class Archive:
-    """The archive of the ledger at `ledger`."""
+def folder_of(tx: Transaction, ledger: Path) -> Path:
+    """The ledger's archive: `<ledger>.archive`, or that with a number if an earlier ledger's is there.
 
-    def __init__(self, ledger: Path) -> None:
-        self.folder = ledger.with_name(ledger.name + ".archive")
+    Rows are numbered in each ledger anew: in one file those of two could not be told apart.
+    """
+    row = tx.conn.execute("SELECT value FROM meta WHERE name = 'archive'").fetchone()
+    if row is None:
+        number = 1
+        while (folder := ledger.with_name(f"{ledger.name}.archive{_ending(number)}")).exists():
+            number += 1
+        tx.conn.execute("INSERT INTO meta (name, value) VALUES ('archive', ?)", (_ending(number),))
+        return folder
+    return ledger.with_name(f"{ledger.name}.archive{row[0]}")
+
+
+def _ending(number: int) -> str:
+    return f"-{number}" if number > 1 else ""
+
+
+class Archive:
+    """The archive in that folder, which is made when it is needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def append(self, lines: Iterable[tuple[Milliseconds, str]]) -> None:
         """Append lines, each to the month (UTC) of its time; they are on the disk afterwards. Blocks.

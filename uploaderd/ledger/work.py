@@ -35,12 +35,18 @@ _NEXT: Final = (
         "SELECT id FROM uploads WHERE provider_id = :provider AND state = 'retrying'"
         " AND next_attempt_at <= :now ORDER BY next_attempt_at LIMIT 1"
     ),
-    "SELECT id FROM uploads WHERE provider_id = :provider AND state = 'queued' ORDER BY id LIMIT 1",
+    (
+        "SELECT id FROM uploads WHERE provider_id = :provider AND state = 'queued' AND id > :after"
+        " ORDER BY id LIMIT 1"
+    ),
 )
 
 
-def claim(tx: Transaction, provider_id: int, limit: int) -> list[Claim]:
-    """The provider's next uploads, at most `limit`, now `uploading`; fewer if fewer are due."""
+def claim(tx: Transaction, provider_id: int, limit: int, after: int = 0) -> list[Claim]:
+    """The provider's next uploads, at most `limit`, now `uploading`; fewer if fewer are due.
+
+    Of those that never waited, only what is behind the row `after`.
+    """
     claims: list[Claim] = []
     for query in _NEXT:
         while len(claims) < limit:
@@ -49,7 +55,7 @@ def claim(tx: Transaction, provider_id: int, limit: int) -> list[Claim]:
                 " bytes_before = bytes_sent, resumed_from = 0, next_attempt_at = NULL"
                 f" WHERE id = ({query}) RETURNING id, recording_id, key, token, replaces, session,"
                 " part_size, completing_at, attempts, failures",
-                {"provider": provider_id, "now": tx.now},
+                {"provider": provider_id, "now": tx.now, "after": after},
             ).fetchone()
             if row is None:
                 break
@@ -370,6 +376,18 @@ def gone(tx: Transaction, upload_id: int, fault: Fault, path: bytes) -> bool:
     if fresh:
         tx.event(Event("lost", recording_id=recording_id, detail={"reason": fault.message}))
     return True
+
+
+def unclaim(tx: Transaction, claim: Claim) -> None:
+    """Only a look was taken, and nothing found: the upload is queued as it was, and had no attempt."""
+    _move(
+        tx,
+        claim.upload_id,
+        _SENDING,
+        "state = 'queued', attempt_at = NULL, attempts = attempts - 1, key = :key, replaces = :replaces",
+        key=claim.key,
+        replaces=claim.replaces,
+    )
 
 
 def stopped(tx: Transaction, upload_id: int) -> None:
