@@ -11,6 +11,7 @@ import pytest
 
 from tests.contract import acts
 from tests.provider_directory.nas import KEY, PART, content, directory, incoming
+from uploaderd import renaming
 from uploaderd.errors import Fault, KeyRefused, KeyTaken
 from uploaderd.model import FailureClass
 from uploaderd.providers import directory_tree
@@ -173,7 +174,7 @@ async def test_a_refused_name_is_told_from_a_missing_ability(
     knows_the_flag: bool,
 ) -> None:
     """EINVAL is what FAT says to `a:b`, and what others say to RENAME_NOREPLACE."""
-    really = directory_tree.rename_without_replacing
+    really = renaming.rename_without_replacing
 
     def renameat2(source: int, old: bytes, target: int, new: bytes) -> None:
         if not knows_the_flag or new == b"a:b.mp4":
