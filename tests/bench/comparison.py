@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from tests.bench.jobs import Client, Cloud
 from tests.bench.meter import FailedError
 
 OURS = "uploaderd"
+_BUSY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,14 @@ class Compared:
             of_ours = ratio(one.cpu, self.ours.cpu)
             figures = (one.wall, one.cpu, one.start, one.peak_rss / MIB, one.server_cpu)
             rows.append((name, *figures, f"{one.requests:.0f}", f"{number(of_ours)}x"))
-        return Result(title, columns, rows, notes=list(self.notes), raw=list(self.raw))
+        notes = [*self.notes, *(f"the server was {note}" for note in self._busy())]
+        return Result(title, columns, rows, notes=notes, raw=list(self.raw))
+
+    def _busy(self) -> Iterator[str]:
+        """Where a wall time may be the server's rather than the client's."""
+        for name, one in self.by_client.items():
+            if (share := one.server_cpu / one.wall) > _BUSY:
+                yield f"busy for {100 * share:.0f} % of {name}'s wall time, which may be its own"
 
 
 def compared(bench: Bench, clients: Sequence[Client], cloud: Cloud, files: Path) -> Compared:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import importlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,7 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=1)
     options = parser.parse_args()
     files = sorted(options.files.iterdir())
-    login = {"account_name": options.account, "account_key": "bm90LWEtcmVhbC1rZXk="}
+    login = {"account_name": options.account, "account_key": base64.b64encode(b"not-a-real-key").decode()}
     service = blobs.BlobServiceClient(f"{options.url}/{options.account}", credential=login)
 
     def put(file: Path) -> None:
