@@ -75,7 +75,9 @@ class InFlight:
         here: Counter[str] = Counter()
         for upload, provider, state, sent, receipts in rows:
             if state in ("uploading", "completing"):
-                here[provider] += sent - (receipts - self._receipts.get(upload, 0))
+                # Fewer than before: the session was dropped, and what there is now is of this attempt.
+                before = self._receipts.get(upload, 0)
+                here[provider] += sent - (receipts - before if receipts >= before else receipts)
             self._receipts[upload] = receipts
         for provider, flying in here.items():
             lanes = LANES["max_uploads"] * LANES["max_parts"]
