@@ -154,9 +154,7 @@ class Box:
     def uploads(self, provider: str) -> dict[str, read.UploadRow]:
         """One provider's uploads by path."""
         return {
-            path: row.uploads[provider]
-            for path, row in self.recordings().items()
-            if provider in row.uploads
+            path: row.uploads[provider] for path, row in self.recordings().items() if provider in row.uploads
         }
 
     def parts(self) -> int:
@@ -200,8 +198,8 @@ async def until(
     """
     try:
         async with asyncio.timeout(within):
-            while not (found := holds()):
-                await asyncio.sleep(0.02)  # between two looks: nobody tells another process
+            while not (found := holds()):  # noqa: ASYNC110 - another process tells nobody
+                await asyncio.sleep(0.02)  # between two looks
     except TimeoutError:
         raise AssertionError(f"not within {within:g} s; {otherwise()}") from None
     return found

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.contract.place import Place
 from tests.end_to_end.box import Box
 from tests.end_to_end.places import arranged, assert_whole, content_of
 from tests.strict import Fault, Kind, StrictServer
@@ -29,7 +29,12 @@ def _write(folder: Path, what: str) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("trouble", ["refuses", "never answers"])
 async def test_the_others_lose_no_speed_and_it_catches_up_by_itself(
-    trouble: str, box: Box, strict: StrictServer, endpoint: StrictServer, tmp_path: Path, record_property: Record
+    trouble: str,
+    box: Box,
+    strict: StrictServer,
+    endpoint: StrictServer,
+    tmp_path: Path,
+    record_property: Record,
 ) -> None:
     servers = {"s3-strict": endpoint, "azure-strict": strict, "gcs-strict": strict, "directory": None}
     folder = box.source()
@@ -55,9 +60,11 @@ async def test_the_others_lose_no_speed_and_it_catches_up_by_itself(
             with_all = await seconds_until_the_others_have(before)
             await box.until_safe(FILES)
 
-            silent = endpoint.faults.add(Fault(Kind.HOLD, protocol="s3", count=None)) if "never" in trouble else None
-            if silent is None:
+            silent: Fault | None = None
+            if trouble == "refuses":
                 endpoint.switch_off()
+            else:
+                silent = endpoint.faults.add(Fault(Kind.HOLD, protocol="s3", count=None))
             meanwhile = _write(folder, "meanwhile")
             with_three = await seconds_until_the_others_have(meanwhile)
 
@@ -69,7 +76,8 @@ async def test_the_others_lose_no_speed_and_it_catches_up_by_itself(
                 assert by_name["s3"]["waiting"] == FILES
                 assert by_name["s3"]["problem"]["class"] == "transient"
                 assert by_name["s3"]["problem"]["message"] and by_name["s3"]["next_probe_at"]
-                assert all((by_name[name]["state"], by_name[name]["problem"]) == ("ok", None) for name in OTHERS)
+                for name in OTHERS:
+                    assert (by_name[name]["state"], by_name[name]["problem"]) == ("ok", None)
                 assert "s3" in (await box.uploaderd("status")).out
             # A provider that is down is probed: no upload fails again and again meanwhile.
             attempts = sum(upload.attempts for upload in box.uploads("s3").values())
@@ -102,7 +110,7 @@ async def test_the_others_lose_no_speed_and_it_catches_up_by_itself(
     print(f"{FILES} files of {SIZE} bytes: {figures}")  # noqa: T201 - figures are for people to note
 
 
-async def _until_told(box: Box) -> dict[str, object]:
+async def _until_told(box: Box) -> Any:
     """The status once it says that the provider is in trouble."""
 
     def troubled() -> bool:
@@ -112,5 +120,4 @@ async def _until_told(box: Box) -> dict[str, object]:
             return found.fetchone() is not None
 
     await box.until(troubled)
-    status: dict[str, object] = await box.status()
-    return status
+    return await box.status()
