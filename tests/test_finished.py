@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.clocks import FakeClock
 from uploaderd.config import Source
 from uploaderd.errors import FileFault, FileVanished, SourceMissing
 from uploaderd.finished import LOOK_AGAIN, Judge, writer_has
+from uploaderd.markers import ABANDONED, REMEMBERED, Markers, Word, marked_by
 from uploaderd.model import FinishedBy
 
 MINUTE = 60.0
@@ -217,13 +219,127 @@ def test_finished_quiet_asks_for_no_lease(recording: Path, clock: FakeClock) -> 
     assert looks.lease is None
 
 
-def test_finished_rename_needs_no_quiet_time_but_no_writer(recording: Path, clock: FakeClock) -> None:
-    aged(recording, clock, 0)
-    looks = judge(recording, clock, finished="rename")
+@pytest.fixture
+def today(clock: FakeClock) -> FakeClock:
+    """A clock that agrees with the kernel's, which sets ctime."""
+    clock.wall = time.time_ns() // 1_000_000
+    return clock
+
+
+def test_a_rename_needs_no_quiet_time_but_no_writer(recording: Path, today: FakeClock) -> None:
+    looks = judge(recording, today, finished="rename")
+    arriving = recording.with_name("arriving")
+    recording.rename(arriving)
+    aged(arriving, today, 0.5)
+    arriving.rename(recording)
     with recording.open("r+b"):
         assert looks.look(b"a.mp4").obstacle == "writer"
-    aged(recording, clock, 0)
     assert looks.look(b"a.mp4").finished_by is FinishedBy.RENAME
+    # Closed a moment ago, but nobody goes back to what was renamed.
+    assert looks.look(b"a.mp4", written=True).finished_by is FinishedBy.RENAME
+
+
+def test_what_was_written_in_place_is_judged_as_with_auto(recording: Path, today: FakeClock) -> None:
+    looks = judge(recording, today, finished="rename")
+    recording.write_bytes(b"in place")
+    today.wall = time.time_ns() // 1_000_000
+    first = looks.look(b"a.mp4")
+    assert (first.obstacle, 0 < first.wait <= 2.0) == ("quiet", True)
+    today.advance(2.1)
+    assert looks.look(b"a.mp4").finished_by is FinishedBy.LEASE
+
+
+def test_a_done_marker_counts_at_once(recording: Path, clock: FakeClock) -> None:
+    looks = judge(recording, clock, finished="marker")
+    aged(recording, clock, 10)
+    waits = looks.look(b"a.mp4")
+    assert (waits.obstacle, waits.wait) == ("marker", pytest.approx(ABANDONED - 10, abs=1))
+    assert (waits.obstacle, waits.wait) == ("marker", pytest.approx(ABANDONED - 10, abs=1))
+    done = recording.with_name("a.mp4.done")
+    done = recording.with_name("a.mp4.done")
+    done.touch()
+    done.touch()
+    aged(done, clock, 20)
+    assert looks.look(b"a.mp4").obstacle == "marker", "it is older: of an earlier content"
+    aged(done, clock, 11)
+    with recording.open("r+b"):
+        assert looks.look(b"a.mp4").obstacle == "writer"
+    aged(recording, clock, 10)
+    assert looks.look(b"a.mp4").finished_by is FinishedBy.MARKER
+
+
+@pytest.mark.parametrize("ending", ["lock", "tmp"])
+def test_a_lock_counts_when_it_vanishes(recording: Path, clock: FakeClock, ending: str) -> None:
+    looks = judge(recording, clock, finished="marker")
+    lock = recording.with_name(f"a.mp4.{ending}")
+    lock.touch()
+    recording.with_name("a.mp4.done").touch()
+    aged(recording, clock, 2 * ABANDONED)
+    assert looks.look(b"a.mp4").obstacle == "marker", "a lock outweighs everything"
+    recording.with_name("a.mp4.done").unlink()
+    lock.unlink()
+    assert looks.look(b"a.mp4").finished_by is FinishedBy.MARKER
+    # It counts once: the next content has markers of its own.
+    looks.markers.forget(b"a.mp4")
+    aged(recording, clock, 0)
+    assert looks.look(b"a.mp4").obstacle == "marker"
+
+
+def test_what_never_had_a_marker_is_not_left_behind_for_good(recording: Path, clock: FakeClock) -> None:
+    """Its recorder died before it left one, or its lock came and went while nobody watched."""
+    looks = judge(recording, clock, finished="marker")
+    aged(recording, clock, ABANDONED - 1)
+    assert looks.look(b"a.mp4").obstacle == "marker"
+    aged(recording, clock, ABANDONED + 1)
+    assert looks.look(b"a.mp4").finished_by is FinishedBy.LEASE
+    long = "x" * 251 + ".mp4"
+    recording.rename(recording.with_name(long))
+    assert looks.look(long.encode()).finished_by is FinishedBy.LEASE
+
+
+def test_markers_are_bounded(tmp_path: Path) -> None:
+    markers = Markers(os.fsencode(tmp_path))
+    for number in range(REMEMBERED + 1):
+        markers.was_busy(b"%d" % number)
+    assert markers.word(b"0", 0) is Word.NOTHING
+    assert markers.word(b"1", 0) is Word.DONE
+
+
+@pytest.mark.parametrize(
+    ("marker", "of"),
+    [
+        (b"a.mp4.done", b"a.mp4"),
+        (b"x/a.mp4.lock", b"x/a.mp4"),
+        (b"a.tmp", b"a"),
+        (b"a.mp4", None),
+        (b".done", None),
+        (b"x/.lock", None),
+    ],
+)
+def test_marked_by(marker: bytes, of: bytes | None) -> None:
+    assert marked_by(marker) == of
+
+
+@pytest.mark.parametrize("how", ["auto", "quiet", "marker", "rename"])
+def test_who_vouches_need_not_wait(recording: Path, clock: FakeClock, how: str) -> None:
+    looks = judge(recording, clock, finished=how, quiet_for="1h")
+    aged(recording, clock, 0)
+    assert looks.look(b"a.mp4").finished_by is None
+    if how != "quiet":
+        with recording.open("r+b"):
+            assert looks.look(b"a.mp4", vouched=True).obstacle == "writer"
+        aged(recording, clock, 0)
+    assert looks.look(b"a.mp4", vouched=True).finished_by is FinishedBy.VOUCHED
+    assert looks.look(b"a.mp4", written=True, vouched=True).finished_by is FinishedBy.VOUCHED
+
+
+def test_a_container_is_looked_at_where_that_is_wanted(recording: Path, clock: FakeClock) -> None:
+    assert judge(recording, clock).look(b"a.mp4").flaw is None
+    for how in ("warn", "require"):
+        assert "box" in str(judge(recording, clock, container_check=how).look(b"a.mp4").flaw)
+    recording.write_bytes(b"")
+    aged(recording, clock, 10)
+    assert judge(recording, clock, container_check="require").look(b"a.mp4").flaw is None
 
 
 def test_what_cannot_be_looked_at(recording: Path, clock: FakeClock, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from uploaderd import checksum
 from uploaderd.config import Config
-from uploaderd.errors import FileVanished
+from uploaderd.errors import FileVanished, NotHeld
 from uploaderd.intake import Finished, Intake, IntakeProvider
-from uploaderd.ledger import Ledger, connect_readonly, intake, work
+from uploaderd.ledger import Ledger, connect_readonly, held, intake, read, work
 from uploaderd.ledger.identity import Settled
 from uploaderd.model import (
     FinishedBy,
@@ -28,6 +28,7 @@ from uploaderd.model import (
 )
 from uploaderd.provider import Limits
 from uploaderd.reader import fingerprint, identity_of
+from uploaderd.report.recordings import recording
 
 NOW = Milliseconds(1_800_000_000_000)  # 2027-01-15T08:00:00Z
 BIG = b"0123456789abcdef" * 8192  # 128 KiB: more than the fingerprint's head and tail
@@ -79,14 +80,14 @@ class Place:
         os.utime(path, ns=(int(mtime * 1e9),) * 2)
         return os.fsencode(name)
 
-    def finished(self, path: bytes) -> Finished:
+    def finished(self, path: bytes, flaw: str | None = None) -> Finished:
         fd = os.open(os.path.join(os.fsencode(self.root), path), os.O_RDONLY)
         try:
             status = os.fstat(fd)
             identity = identity_of(status, fingerprint(fd, status.st_size))
         finally:
             os.close(fd)
-        return Finished(path, identity, FoundBy.SWEEP, FinishedBy.LEASE, NOW)
+        return Finished(path, identity, FoundBy.SWEEP, FinishedBy.LEASE, NOW, flaw)
 
     async def offer(
         self, *paths: bytes, source: str = "cameras", inodes: bool = True
@@ -416,3 +417,111 @@ async def test_a_file_that_vanishes_meanwhile_is_left_for_later(place: Place) ->
     os.unlink(place.root / "a.mp4")
     assert (await place.intake.offer("cameras", [found])).outcomes == (None,)
     assert place.states() == {path: "safe"}
+
+
+CUT = "its last fragment has no media data"
+
+
+async def offered(place: Place, path: bytes, flaw: str | None = CUT) -> Settled | None:
+    (settled,) = (await place.intake.offer("cameras", [place.finished(path, flaw)])).outcomes
+    return settled
+
+
+def told(place: Place, path: bytes) -> tuple[Any, ...]:
+    """State, reason, gate and doubt of what is there now; and how many uploads it has."""
+    (row,) = place.rows(
+        "SELECT r.state, r.held, r.gate, r.doubt,"
+        " (SELECT count(*) FROM uploads WHERE recording_id = r.id) FROM recordings r"
+        " WHERE r.path = ? AND r.past = 0",
+        path,
+    )
+    return row
+
+
+async def test_a_truncated_recording_is_flagged_and_sent(tmp_path: Path) -> None:
+    place = await Place(tmp_path, container_check="warn").open()
+    path = place.write("a.mp4")
+    assert await offered(place, path) == Settled.QUEUED
+    assert told(place, path) == ("waiting", None, None, f"it looks truncated: {CUT}", 2)
+    (row,) = read.at_path(connect_readonly(place.ledger.path), "cameras", path)
+    assert recording(row, place.config)["doubt"] == f"it looks truncated: {CUT}"
+    assert place.rows("SELECT count(*) FROM events WHERE kind = 'doubtful'") == [(1,)]
+    await place.ledger.close()
+
+
+@pytest.fixture
+async def strict_place(tmp_path: Path) -> AsyncIterator[Place]:
+    place = await Place(tmp_path, container_check="require").open()
+    yield place
+    await place.ledger.close()
+
+
+async def test_a_truncated_recording_is_held_until_it_changes(strict_place: Place) -> None:
+    place = strict_place
+    path = place.write("a.mp4")
+    assert await offered(place, path) == Settled.HELD
+    assert told(place, path) == ("held", f"it looks truncated: {CUT}", "container", None, 0)
+    assert await offered(place, path) == Settled.SAME
+    place.write("a.mp4", BIG + b"whole now")
+    assert await offered(place, path, None) == Settled.QUEUED
+    assert told(place, path) == ("waiting", None, None, None, 2)
+    assert place.rows("SELECT state FROM recordings ORDER BY id") == [("superseded",), ("waiting",)]
+
+
+async def test_a_held_recording_that_was_mended_without_growing_goes_out(strict_place: Place) -> None:
+    """Same size, same head and tail: nothing was sent of it, so nothing has to be compared."""
+    place = strict_place
+    path = place.write("a.mp4")
+    assert await offered(place, path) == Settled.HELD
+    middle = len(BIG) // 2
+    place.write("a.mp4", BIG[:middle] + b"mended" + BIG[middle + 6 :], mtime=NOW / 1000 - 5)
+    assert await offered(place, path, None) == Settled.QUEUED
+    assert told(place, path)[0] == "waiting"
+    assert place.rows("SELECT count(*) FROM recordings") == [(1,)]
+
+
+async def test_a_person_releases_a_truncated_recording(strict_place: Place) -> None:
+    place = strict_place
+    path = place.write("a.mp4")
+    await offered(place, path)
+    assert await place.ledger.run(held.release, 1, "anna") == ("cameras", path)
+    assert await offered(place, path) == Settled.QUEUED
+    doubt = f"it looks truncated: {CUT}; it was released all the same"
+    assert told(place, path) == ("waiting", None, None, doubt, 2)
+    assert place.rows("SELECT kind, who FROM events WHERE kind = 'released'") == [("released", "anna")]
+    with pytest.raises(NotHeld, match="it is waiting, and not held"):
+        await place.ledger.run(held.release, 1, "anna")
+    # A new content is looked at anew.
+    place.write("a.mp4", BIG + b"and more")
+    assert await offered(place, path) == Settled.HELD
+
+
+async def test_what_is_held_for_a_reason_is_not_released(place: Place) -> None:
+    await place.offer(place.write(b"\xff.mp4", b"1"))
+    path = place.write("%FF.mp4", b"2")
+    assert await place.offer(path) == [Settled.HELD]
+    with pytest.raises(NotHeld, match="its key"):
+        await place.ledger.run(held.release, 2, "anna")
+    with pytest.raises(NotHeld, match="not there"):
+        await place.ledger.run(held.release, 3, "anna")
+
+
+async def test_before_the_end_truncated_is_better_than_nothing(strict_place: Place) -> None:
+    place = strict_place
+    path = place.write("a.mp4")
+    await offered(place, path)
+    place.intake.lenient = True
+    assert await offered(place, path) == Settled.QUEUED
+    assert told(place, path) == ("waiting", None, None, f"it looks truncated: {CUT}", 2)
+
+
+async def test_a_truncated_recording_that_is_renamed_stays_held(strict_place: Place) -> None:
+    place = strict_place
+    path = place.write("a.mp4")
+    await offered(place, path)
+    os.rename(place.root / "a.mp4", place.root / "b.mp4")
+    assert await offered(place, b"b.mp4") == Settled.RENAMED
+    assert told(place, b"b.mp4")[0] == "held"
+    place.write("taken.mp4")
+    await place.ledger.run(held.release, 1, "anna")
+    assert await offered(place, b"b.mp4") == Settled.QUEUED

@@ -33,6 +33,8 @@ class Candidate:
     identity: FileIdentity
     written: bool = False
     """Somebody had it open for writing when last looked at: `since` then, whatever its mtime says."""
+    vouched: bool = False
+    """Somebody says that it is finished: what is waited for is that its last writer is gone."""
     serial: int = 0
     """Of its one valid entry in the heap."""
 
@@ -52,6 +54,9 @@ class Candidates:
     def __len__(self) -> int:
         return len(self._by_path)
 
+    def get(self, path: bytes) -> Candidate | None:
+        return self._by_path.get(path)
+
     def room_again(self) -> bool:
         """Whether candidates were dropped, and there is room for them now; True once each time."""
         if not self._overflowed or len(self._by_path) > self._limit // 2:
@@ -68,7 +73,7 @@ class Candidates:
 
     def written(self, path: bytes) -> bool:
         """Whether somebody was seen writing to it when it was last looked at."""
-        known = self._by_path.get(path)
+        known = self.get(path)
         return known is not None and known.written
 
     def changed(
@@ -78,7 +83,7 @@ class Candidates:
         known = self._by_path.get(path)
         if known is not None:
             known.identity, known.since, known.due = identity, now, now + quiet
-            known.written = False
+            known.written = known.vouched = False
             return
         if len(self._by_path) >= self._limit:
             self._overflowed = True
@@ -92,6 +97,11 @@ class Candidates:
             self.changed(identity, path, FoundBy.SWEEP, now, wait)
             if (known := self._by_path.get(path)) is not None:
                 known.written = writer
+
+    def vouch(self, path: bytes) -> None:
+        """Somebody says that it is finished as it is: look as soon as may be."""
+        if (known := self._by_path.get(path)) is not None:
+            known.vouched = True
 
     def later(self, path: bytes, due: float) -> None:
         """Look again at `due`: it did not change, but it is not finished either."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from uploaderd.clock import Clock
-from uploaderd.errors import LedgerBroken, LedgerError, LedgerFull, SourceMissing
+from uploaderd.errors import LedgerBroken, LedgerError, LedgerFull, LocalFault
 from uploaderd.generation import Generation
 from uploaderd.keys import text_of
 from uploaderd.ledger import Ledger, Transaction, health, read
@@ -62,6 +62,7 @@ async def drain(generation: Generation, ledger: Ledger, clock: Clock, seconds: f
     Raises:
         LedgerBroken: the ledger's storage failed.
     """
+    generation.intake.lenient = True  # what looks truncated goes out, too: the disk may not come back
     began = clock.monotonic()
     hurried = False
     sweeping = asyncio.create_task(_sweep(generation))
@@ -90,7 +91,9 @@ async def left(generation: Generation, ledger: Ledger) -> Left:
     alarming: list[str] = []
     roots = {name: str(source.path) for name, source in generation.config.sources.items()}
     for name, watcher in generation.watchers.items():
-        if (missing := watcher.state["missing"]) is not None:
+        if name not in generation.watched:
+            alarming.append(f"source {name} is paused; nothing is known of its new files")
+        elif (missing := watcher.state["missing"]) is not None:
             alarming.append(f"source {name}: {missing}; nothing is known of its files")
         elif (writing := watcher.only_open) is None:
             late.append(f"{roots[name]}: files that were not quiet for long enough, or not looked at yet")
@@ -126,11 +129,11 @@ def last_words(what: Left, path: Path = TERMINATION_LOG) -> None:
 
 async def _sweep(generation: Generation) -> None:
     """One more sweep of each source that is there."""
-    sweeps = [watcher.sweep() for watcher in generation.watchers.values()]
+    sweeps = [generation.sweep(name) for name in generation.watched]
     for result in await asyncio.gather(*sweeps, return_exceptions=True):
         match result:
-            case SourceMissing():
-                pass  # `left` says so
+            case LocalFault():
+                pass  # missing, or paused by now: `left` says so
             case LedgerBroken():
                 raise result
             case LedgerError() as error:
@@ -141,7 +144,7 @@ async def _sweep(generation: Generation) -> None:
 
 async def _at_rest(generation: Generation, ledger: Ledger, *, for_writers: bool) -> bool:
     """Whether nothing is left that waiting could bring to safety. `for_writers`: wait for open files too."""
-    for watcher in generation.watchers.values():
+    for watcher in generation.watched.values():
         writing = watcher.only_open
         if watcher.state["missing"] is None and (writing is None or (writing and for_writers)):
             return False

@@ -130,5 +130,23 @@ class LedgerTooNew(LedgerError):
     """The ledger was written by a newer version: it is left untouched."""
 
 
+class NotHeld(LedgerError):
+    """The recording cannot be released: nothing holds it, or what does would go on to."""
+
+
 class StaleTransition(LedgerError):
     """A guarded transition matched no row: somebody else moved it first. A bug, if it is ours."""
+
+
+class Refused(UploaderdError):
+    """Something that a person asked for cannot be done; `hint` says what can.
+
+    `kind` is what the exit code tells: `usage` (an unknown name, a contradiction), `problem`,
+    `unavailable` (no provider answers) or `again` (worth another try).
+    """
+
+    def __init__(self, message: str, hint: str = "", *, kind: str = "problem") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.kind = kind

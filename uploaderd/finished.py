@@ -1,5 +1,7 @@
 """Is it finished? Quiet for long enough, and nobody has it open for writing, where the kernel tells.
 
+A rename, a marker or somebody who vouches spares the quiet time, and never the look for a writer.
+
 The kernel tells through a read lease (fcntl(2), F_SETLEASE): it is refused while any process, in any
 container, has the file open for writing or mapped writable. It is given back at once: held, it would
 make the recorder's next open wait.
@@ -14,9 +16,11 @@ import signal
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from uploaderd import containers
 from uploaderd.clock import Clock
 from uploaderd.config import Source
 from uploaderd.errors import FileVanished
+from uploaderd.markers import ABANDONED, Markers, Word
 from uploaderd.model import FileIdentity, FinishedBy, Milliseconds
 from uploaderd.mounts import Mount, mount_of
 from uploaderd.reader import fingerprint, identity_of, open_beneath
@@ -24,6 +28,9 @@ from uploaderd.reader import fingerprint, identity_of, open_beneath
 LOOK_AGAIN: Final = 0.2
 """Seconds until a file that somebody still writes is looked at again: nothing is reported on close, and
 a file is to be queued at most 0.3 s (median) later than its quiet time allows."""
+
+MARKER_SECONDS: Final = 60.0
+"""Until another look at a file whose marker says that it is not finished: its vanishing is an event."""
 
 EARLIEST_MS: Final = 946_684_800_000
 """2000-01-01: a time before it comes from a machine without a battery clock."""
@@ -94,14 +101,16 @@ class Verdict:
         identity: the file as it is now; with its fingerprint if it is finished.
         finished_by: None while it is not finished.
         obstacle: what keeps it: it changed since the last look, somebody writes, the writer that was
-            there is gone only now, or it was not quiet for long enough.
+            there is gone only now, it was not quiet for long enough, or its marker says so.
         wait: seconds until another look is worth it.
+        flaw: what its container lacks, if the source wants to know, it is finished and does not look whole.
     """
 
     identity: FileIdentity
     finished_by: FinishedBy | None = None
-    obstacle: Literal["", "changed", "writer", "closed", "quiet"] = ""
+    obstacle: Literal["", "changed", "writer", "closed", "quiet", "marker"] = ""
     wait: float = 0.0
+    flaw: str | None = None
 
 
 class Judge:
@@ -111,13 +120,16 @@ class Judge:
         self._root = root
         self._source = source
         self._clock = clock
+        self.markers = Markers(root)
         self.lease: bool | None = None
         """Whether the last lease that was asked for could be had; None before the first."""
 
     @property
     def shortest(self) -> float:
-        """Seconds after its last change before which no file is finished."""
-        return self._needed(lease=self._source.finished == "auto", network=False)
+        """Seconds after its last change before which no look is worth it."""
+        if self._source.finished in ("rename", "marker"):
+            return 0.0
+        return self._source.quiet_time(lease=self._source.finished == "auto", network=False)
 
     def look(
         self,
@@ -126,6 +138,7 @@ class Judge:
         since: float | None = None,
         *,
         written: bool = False,
+        vouched: bool = False,
     ) -> Verdict:
         """Look at a file.
 
@@ -136,6 +149,7 @@ class Judge:
                 sight: then its mtime alone has to tell.
             written: somebody had it open for writing when last looked at. Closing is a change as well:
                 a recorder may still want to replace the file.
+            vouched: somebody who must know says that it is finished.
 
         Raises:
             FileVanished: nothing is there any more, or no regular file.
@@ -148,27 +162,57 @@ class Judge:
             status = os.fstat(fd)
             identity = identity_of(status)
             if before is not None and not before.same_stat(identity):
-                return Verdict(identity, obstacle="changed", wait=self.shortest)
+                return Verdict(identity, obstacle="changed", wait=max(LOOK_AGAIN, self.shortest))
+            told = FinishedBy.VOUCHED if vouched else self._told(path, status)
+            if told is Word.BUSY:
+                return Verdict(identity, obstacle="marker", wait=MARKER_SECONDS)
             mount = mount_of(fd)
-            quiet = self._quiet(identity, since, mount)
-            if quiet < self.shortest and not written:
-                return Verdict(identity, obstacle="quiet", wait=self.shortest - quiet)
+            if isinstance(told, FinishedBy):
+                # Nothing to wait for, but a writer.
+                least, quiet = 0.0, 0.0
+            else:
+                least, quiet = self._least(), self._quiet(identity, since, mount)
+            if quiet < least and not written:
+                return Verdict(identity, obstacle=self._obstacle, wait=least - quiet)
             writer = self._writer(fd)
             if writer:
                 return Verdict(identity, obstacle="writer", wait=LOOK_AGAIN)
+            if isinstance(told, FinishedBy):
+                return self._finished(fd, path, status, told)
             if written:
-                return Verdict(identity, obstacle="closed", wait=self.shortest)
+                return Verdict(identity, obstacle="closed", wait=least)
             needed = self._needed(lease=writer is False, network=mount is Mount.NETWORK)
             if quiet < needed:
-                return Verdict(identity, obstacle="quiet", wait=needed - quiet)
-            mark = fingerprint(fd, status.st_size)
-            if not identity_of(after := os.fstat(fd)).same_stat(identity):
-                return Verdict(identity_of(after), obstacle="changed", wait=self.shortest)
-            if status.st_nlink == 0:
-                raise FileVanished(f"{os.fsdecode(path)!r} was unlinked", code="ENOENT")
-            return Verdict(identity_of(status, mark), finished_by=self._evidence(writer))
+                return Verdict(identity, obstacle=self._obstacle, wait=needed - quiet)
+            return self._finished(fd, path, status, FinishedBy.QUIET if writer is None else FinishedBy.LEASE)
         finally:
             os.close(fd)
+
+    def _finished(self, fd: int, path: bytes, status: os.stat_result, by: FinishedBy) -> Verdict:
+        """What was just found finished, unless it changed meanwhile."""
+        identity = identity_of(status)
+        mark = fingerprint(fd, status.st_size)
+        flaw = None
+        if self._source.container_check != "off" and status.st_size > 0:
+            flaw = containers.flaw(lambda at, size: os.pread(fd, size, at), status.st_size, path)
+        if not identity_of(after := os.fstat(fd)).same_stat(identity):
+            return Verdict(identity_of(after), obstacle="changed", wait=max(LOOK_AGAIN, self.shortest))
+        if after.st_nlink == 0:
+            raise FileVanished(f"{os.fsdecode(path)!r} was unlinked", code="ENOENT")
+        return Verdict(identity_of(status, mark), finished_by=by, flaw=flaw)
+
+    def _told(self, path: bytes, status: os.stat_result) -> FinishedBy | Word:
+        """What a rename or a marker says of it; nothing where none is waited for."""
+        match self._source.finished:
+            case "rename":
+                # A rename moves ctime, a write both: what was put there by one has the later ctime. Of
+                # one that follows the last write within a tick of the kernel's clock nothing is seen, and
+                # of what was written in place: that is judged as with `auto`.
+                return FinishedBy.RENAME if status.st_ctime_ns > status.st_mtime_ns else Word.NOTHING
+            case "marker":
+                word = self.markers.word(path, status.st_mtime_ns)
+                return FinishedBy.MARKER if word is Word.DONE else word
+        return Word.NOTHING
 
     def _writer(self, fd: int) -> bool | None:
         if self._source.finished == "quiet":
@@ -177,15 +221,17 @@ class Judge:
         self.lease = writer is not None
         return writer
 
-    def _needed(self, *, lease: bool, network: bool) -> float:
-        if self._source.finished == "rename":
-            return 0.0
-        return self._source.quiet_time(lease=lease, network=network)
+    def _least(self) -> float:
+        """Seconds without a change, at least, where nobody says that it is finished."""
+        return self._needed(lease=self._source.finished != "quiet", network=False)
 
-    def _evidence(self, writer: bool | None) -> FinishedBy:
-        if self._source.finished == "rename":
-            return FinishedBy.RENAME
-        return FinishedBy.LEASE if writer is False else FinishedBy.QUIET
+    def _needed(self, *, lease: bool, network: bool) -> float:
+        quiet = self._source.quiet_time(lease=lease, network=network)
+        return max(quiet, ABANDONED) if self._source.finished == "marker" else quiet
+
+    @property
+    def _obstacle(self) -> Literal["quiet", "marker"]:
+        return "marker" if self._source.finished == "marker" else "quiet"
 
     def _quiet(self, identity: FileIdentity, since: float | None, mount: Mount) -> float:
         """Seconds for which the file did not change: by our own clock, and by its mtime where that tells."""

@@ -22,7 +22,7 @@ from uploaderd.finished import plausible
 from uploaderd.ledger import Ledger, Transaction, identity
 from uploaderd.ledger.identity import Evidence, Question, Rules, SameContent, Settled
 from uploaderd.ledger.intake import NewRecording, NewUpload
-from uploaderd.model import FileIdentity, FinishedBy, FoundBy, Milliseconds
+from uploaderd.model import FileIdentity, FinishedBy, FoundBy, Gate, Milliseconds
 from uploaderd.patterns import Belonging
 from uploaderd.provider import Limits
 from uploaderd.reader import OpenRecording
@@ -36,6 +36,7 @@ _WAKING: Final = frozenset((Settled.QUEUED, Settled.RENAMED, Settled.TOUCHED))
 """After these some upload may have become due."""
 
 _EMPTY: Final = "empty: the file has no bytes"
+_NO_TIME: Final = "its modification time cannot be true; the time it was found counts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,17 @@ class IntakeProvider:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A file that was judged finished. `identity` has its fingerprint; `finished_at` is now."""
+    """A file that was judged finished. `identity` has its fingerprint; `finished_at` is now.
+
+    `flaw` is what its container lacks, if it was looked at and does not look whole.
+    """
 
     path: bytes
     identity: FileIdentity
     found_by: FoundBy
     finished_by: FinishedBy
     finished_at: Milliseconds
+    flaw: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,9 @@ class Intake:
         self._templates = {name: keys.parse_template(source.key) for name, source in config.sources.items()}
         self._names = {provider.id: name for name, provider in providers.items()}
         self.belonging = Belonging(config.sources)
+        self.lenient = False
+        """What looks truncated is queued, and flagged, though `container_check = "require"`: there may be no
+        later, and a truncated recording is better than none."""
 
     async def offer(self, source: str, found: Sequence[Finished], *, inodes: bool = True) -> Offered:
         """Take files of a source in.
@@ -136,6 +144,10 @@ class Intake:
         source = self._config.sources[name]
         requirement = self._config.required_for(name)
         dated = plausible(found.identity.mtime_ns, found.finished_at)
+        gated = found.flaw is not None and source.container_check == "require" and not self.lenient
+        doubts = [] if dated else [_NO_TIME]
+        if found.flaw is not None and not gated:
+            doubts.append(f"it looks truncated: {found.flaw}")
         one = NewRecording(
             source_id=self._sources[name],
             path=found.path,
@@ -145,7 +157,7 @@ class Intake:
             finished_at=found.finished_at,
             uploads=(),
             needed=max(1, requirement.count),
-            doubt=None if dated else "its modification time cannot be true; the time it was found counts",
+            doubt="; ".join(doubts) or None,
         )
         if found.identity.size == 0 and source.empty == "skip":
             return replace(one, skipped=_EMPTY)
@@ -163,7 +175,7 @@ class Intake:
         )
         try:
             key = self._templates[name].render(named)
-            return replace(
+            one = replace(
                 one,
                 uploads=tuple(
                     NewUpload(
@@ -177,6 +189,7 @@ class Intake:
             )
         except KeyRefused as refused:
             return replace(one, held=f"{refused.message}; {refused.hint}")
+        return replace(one, held=f"it looks truncated: {found.flaw}", gate=Gate.CONTAINER) if gated else one
 
     def _placed(self, key: str, name: str, size: int) -> str:
         provider = self._providers[name]

@@ -113,6 +113,13 @@ class OnNewVersion(StrEnum):
     REPLACE = "replace"
 
 
+class Gate(StrEnum):
+    """What keeps a recording out of the queue and may be opened by a person (`release`)."""
+
+    CONTAINER = "container"
+    """It looks truncated, and `container_check = "require"`."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
     """What tells one file from another without reading all of it.

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
+from uploaderd.markers import PATTERNS
+
 OWN: Final = b".uploaderd"
 """Names that begin so are this program's own (a file put aside by cleanup): never recordings."""
 
@@ -28,6 +30,9 @@ class Rules(Protocol):
 
     @property
     def exclude(self) -> tuple[str, ...]: ...
+
+    @property
+    def finished(self) -> str: ...
 
 
 class Patterns:
@@ -45,12 +50,17 @@ class Patterns:
         return self._include.fullmatch(text) is not None and self._exclude.fullmatch(text) is None
 
 
+def excluded(rules: Rules) -> tuple[str, ...]:
+    """What the source passes over: its `exclude`, and the markers if it goes by them."""
+    return (*rules.exclude, *PATTERNS) if rules.finished == "marker" else rules.exclude
+
+
 class Belonging:
     """Decides whose a file is: the first source, in the file's order, whose path and patterns take it."""
 
     def __init__(self, sources: Mapping[str, Rules]) -> None:
         self._sources = [
-            (name, _folder(rules.path), Patterns(rules.include, rules.exclude))
+            (name, _folder(rules.path), Patterns(rules.include, excluded(rules)))
             for name, rules in sources.items()
         ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
@@ -19,11 +19,19 @@ from uploaderd.finished import Judge, Verdict
 from uploaderd.intake import Finished, Intake
 from uploaderd.keys import text_of
 from uploaderd.ledger.identity import Settled
-from uploaderd.model import FileIdentity, FoundBy
+from uploaderd.model import FileIdentity, FinishedBy, FoundBy
 from uploaderd.reader import identity_of
 
 log = structlog.stdlib.get_logger(__name__)
 Look = Verdict | UploaderdError | OSError
+
+_WAITS: Final = {
+    "writer": "it is open for writing",
+    "closed": "it was closed a moment ago",
+    "changed": "it changed a moment ago",
+    "quiet": "it was not quiet for long enough",
+    "marker": "its marker does not say that it is finished",
+}
 
 RETRY_SECONDS: Final = 5.0
 """Until another look, where the last one failed for a reason outside of the file (disk, ledger)."""
@@ -121,6 +129,48 @@ class Settling:
         self.candidates.found(identity, path, self._clock.monotonic(), wait, writer=writer)
         self._due.set()
 
+    async def ensure(self, paths: Sequence[bytes], *, vouched: bool) -> dict[bytes, str]:
+        """Look at files now, and take in what is finished; of the others, why not: they stay candidates.
+
+        Args:
+            paths: relative to the source.
+            vouched: the caller knows that they are finished: no quiet time, but no writer either.
+
+        Raises:
+            LedgerBroken: the ledger's storage failed.
+        """
+        known = {path: self.candidates.get(path) for path in paths}
+        before = [
+            (path, None, None if one is None else one.since, one is not None and one.written, vouched)
+            for path, one in known.items()
+        ]
+        looks = await asyncio.get_running_loop().run_in_executor(self._threads, self._judged, before)
+        finished, others = [], {}
+        for path, looked in zip(known, looks, strict=True):
+            match looked:
+                case Verdict(finished_by=FinishedBy()):
+                    self.candidates.drop_if(path, looked.identity)
+                    finished.append((path, looked, FoundBy.ENSURE))
+                case Verdict():
+                    others[path] = _WAITS[looked.obstacle]
+                    self._keep(path, looked, vouched=vouched)
+                case UploaderdError():
+                    others[path] = str(looked)
+                case _:
+                    others[path] = looked.strerror or str(looked)
+        await self.offer(finished)
+        return others
+
+    def _keep(self, path: bytes, looked: Verdict, *, vouched: bool) -> None:
+        """A candidate from now on, if it was none; one that is vouched for, as soon as nobody writes."""
+        now = self._clock.monotonic()
+        if self.candidates.get(path) is None:
+            self.candidates.changed(looked.identity, path, FoundBy.ENSURE, now, looked.wait)
+        if vouched:
+            self.candidates.vouch(path)
+            self.candidates.later(path, now + looked.wait)
+        self._due.set()
+
     async def offer(self, judged: Iterable[tuple[bytes, Verdict, FoundBy]]) -> Taken:
         """Hand finished files to the intake. What it cannot take in now is looked at again later.
 
@@ -132,7 +182,9 @@ class Settling:
             assert verdict.finished_by is not None
             self._reported.discard(path)
             finished.append(
-                Finished(path, verdict.identity, found_by, verdict.finished_by, self._clock.now())
+                Finished(
+                    path, verdict.identity, found_by, verdict.finished_by, self._clock.now(), verdict.flaw
+                )
             )
         if not finished:
             return Taken()
@@ -145,6 +197,8 @@ class Settling:
             log.warning("the ledger takes nothing in just now", source=self._source, reason=str(error))
         linked = []
         for one, outcome in zip(finished, outcomes, strict=True):
+            if outcome is not None:
+                self._judge.markers.forget(one.path)
             if outcome is Settled.LINKED:
                 linked.append(one.path)
             elif outcome is None:
@@ -163,11 +217,11 @@ class Settling:
             )
 
     async def _look_again(self, candidates: list[Candidate]) -> None:
-        before = [(one.path, one.identity, one.since, one.written) for one in candidates]
+        before = [(one.path, one.identity, one.since, one.written, one.vouched) for one in candidates]
         loop = asyncio.get_running_loop()
         looks = await loop.run_in_executor(self._threads, self._judged, before)
         finished = []
-        for one, (_, _, since, _), looked in zip(candidates, before, looks, strict=True):
+        for one, (_, _, since, *_), looked in zip(candidates, before, looks, strict=True):
             # An event may have come while it was looked at.
             if isinstance(looked, Verdict) and looked.finished_by is not None and one.since == since:
                 self.candidates.drop(one.path)
@@ -199,11 +253,13 @@ class Settling:
 
     # --- on threads ------------------------------------------------------------------------------
 
-    def _judged(self, files: Iterable[tuple[bytes, FileIdentity, float, bool]]) -> list[Look]:
+    def _judged(
+        self, files: Iterable[tuple[bytes, FileIdentity | None, float | None, bool, bool]]
+    ) -> list[Look]:
         looks: list[Look] = []
-        for path, identity, since, written in files:
+        for path, identity, since, written, vouched in files:
             try:
-                looks.append(self._judge.look(path, identity, since, written=written))
+                looks.append(self._judge.look(path, identity, since, written=written, vouched=vouched))
             except (UploaderdError, OSError) as error:
                 looks.append(error)
         return looks

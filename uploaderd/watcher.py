@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -17,6 +17,7 @@ from watchfiles import Change
 
 from uploaderd.clock import Clock, wait_for
 from uploaderd.config import Source
+from uploaderd.ensuring import Ensured, Ensuring
 from uploaderd.errors import LedgerBroken, LedgerError, SourceMissing
 from uploaderd.finished import Judge
 from uploaderd.hints import Hints, watch_limit_reached
@@ -25,6 +26,7 @@ from uploaderd.keys import text_of
 from uploaderd.ledger import Ledger, health
 from uploaderd.ledger.intake import source_device
 from uploaderd.listener import LIMIT, Listener
+from uploaderd.markers import BUSY, marked_by
 from uploaderd.model import FoundBy, SourceState
 from uploaderd.mounts import Mount
 from uploaderd.root import Root, look_at_root
@@ -64,6 +66,7 @@ class Watcher:
         self._name = name
         self._source = source
         self._id = source_id
+        self._intake = intake
         self._ledger = ledger
         self._clock = clock
         self._path = os.fsencode(source.path).rstrip(b"/") or b"/"
@@ -83,6 +86,9 @@ class Watcher:
         )
         self._sweep = Sweep(
             self._path, source_id, ledger.path, self._judge, self._takes, self._settling.candidates
+        )
+        self._ensuring = Ensuring(
+            self._path, source_id, ledger.path, self._takes, self._settling, self._threads
         )
         self._listener = Listener(
             name, self._path, clock, self._root_to_hear, self._heard, lambda: self._in_doubt(b"")
@@ -149,6 +155,21 @@ class Watcher:
             self._next = asyncio.ensure_future(self._sweep_now())
         return await asyncio.shield(self._next)
 
+    async def ensure(self, paths: Sequence[bytes], *, vouched: bool = False) -> Ensured:
+        """Look at these files, and at all below these folders, now; their recordings.
+
+        Args:
+            paths: relative to the source; the empty one is all of it.
+            vouched: the caller knows that they are finished: the quiet time is skipped, and markers are not
+                waited for. What somebody has open for writing is taken in once it is closed.
+
+        Raises:
+            SourceMissing: the root is not there.
+            LedgerError: the ledger cannot be used.
+        """
+        await self._must_be_there()
+        return await self._ensuring.look(paths, vouched=vouched, inodes=self._inodes)
+
     async def run(self) -> None:
         """Watch until cancelled.
 
@@ -182,7 +203,11 @@ class Watcher:
         wanted: dict[bytes, bool] = {}
         for change, text in batch:
             path = os.fsencode(text)[cut:]
-            if change is Change.deleted:
+            if self._source.finished == "marker" and (of := marked_by(path)) is not None:
+                if path.endswith(BUSY):
+                    self._judge.markers.was_busy(of)
+                wanted.setdefault(of, False)
+            elif change is Change.deleted:
                 self._settling.candidates.drop(path)
             elif path and (change is Change.added or self._takes(path)):
                 wanted[path] = wanted.get(path, False) or change is Change.added
@@ -215,14 +240,17 @@ class Watcher:
     async def _sweep_now(self) -> SweepResult:
         async with self._sweeping:
             self._next = None  # Who asks from here on wants one that begins later.
-            await self._look_at_root()
-            if self._root is None or self._root.missing:
-                reason = self._root.missing if self._root is not None else "unknown"
-                raise SourceMissing(f"the source {self._name} is missing: {reason}", code="missing")
+            await self._must_be_there()
             try:
                 return await self._swept(b"")
             except OSError as error:
                 raise SourceMissing(f"sweeping {self._name} failed: {error.strerror}") from error
+
+    async def _must_be_there(self) -> None:
+        await self._look_at_root()
+        if self._root is None or self._root.missing:
+            reason = self._root.missing if self._root is not None else "unknown"
+            raise SourceMissing(f"the source {self._name} is missing: {reason}", code="missing")
 
     async def _swept(self, folder: bytes) -> SweepResult:
         """Sweep below the folder (all, if empty), and take in what is finished."""
@@ -231,7 +259,7 @@ class Watcher:
             self._schedule.began(again=began + RETRY_SECONDS)
         queued = 0
         tally = Tally()
-        held_too = not folder and self._last is None
+        held_too = not folder and (self._last is None or self._intake.lenient)
         batches = self._sweep.batches(folder, tally, inodes=self._inodes, held_too=held_too)
         try:
             while (batch := await self._on_thread(next, batches, None)) is not None:

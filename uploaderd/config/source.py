@@ -106,8 +106,9 @@ class Source(Table):
     )
     finished: Literal["auto", "quiet", "rename", "marker"] = Field(
         "auto",
-        description="How a file is known to be finished. `auto`: no writer (by lease) and quiet; or"
-        " `quiet`, `rename`, `marker`.",
+        description="How a file is known to be finished. `auto`: no writer (by lease) and quiet. `quiet`:"
+        " quiet alone. `rename`: it arrived by a rename. `marker`: `{path}.done` is beside it, or its"
+        " `{path}.lock` or `{path}.tmp` is gone.",
     )
     quiet_for: SecondsOrAuto = Field(
         None,

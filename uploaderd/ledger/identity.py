@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from uploaderd.keys import text_of
-from uploaderd.ledger import intake
+from uploaderd.ledger import held, intake
 from uploaderd.ledger.intake import Known, NewRecording
 from uploaderd.ledger.writer import Transaction
 from uploaderd.model import FileIdentity
@@ -82,7 +82,7 @@ def settle(tx: Transaction, one: NewRecording, evidence: Evidence, rules: Rules)
     if here is not None:
         if _untouched(here, one, rules):
             return _again(tx, here, one, rules)
-        told = _returned(tx, here, one, evidence)
+        told = _returned(tx, here, one, evidence, rules)
         if told is not None:
             return told
     if rules.inodes:
@@ -90,7 +90,7 @@ def settle(tx: Transaction, one: NewRecording, evidence: Evidence, rules: Rules)
         if told is not None:
             return told
     if here is None and (past := intake.last_at_path(tx.conn, one.source_id, one.path)) is not None:
-        told = _returned(tx, past, one, evidence)
+        told = _returned(tx, past, one, evidence, rules)
         if told is not None:
             return told
     return _new(tx, one, rules)
@@ -102,19 +102,29 @@ def _untouched(here: Known, one: NewRecording, rules: Rules) -> bool:
     return (here.identity.size, here.identity.mtime_ns) == (one.identity.size, one.identity.mtime_ns)
 
 
-def _again(tx: Transaction, here: Known, one: NewRecording, rules: Rules) -> Settled:
+def _again(
+    tx: Transaction, here: Known, one: NewRecording, rules: Rules, otherwise: Settled = Settled.SAME
+) -> Settled:
     """A recording that is known; one that was held is queued if nothing holds it any more."""
     if here.state != "held":
-        return Settled.SAME
-    one = _with_free_keys(tx, one, rules, here.id)
+        return otherwise
+    one = _with_free_keys(tx, _let_through(one, here), rules, here.id)
     if one.held or one.skipped:
-        return Settled.SAME
-    intake.unhold(tx, here.id, one)
+        held.because(tx, here.id, one)
+        return otherwise
+    held.unhold(tx, here.id, one)
     return Settled.QUEUED
 
 
+def _let_through(one: NewRecording, here: Known) -> NewRecording:
+    """The same, without the gate that a person opened for it."""
+    if one.gate is None or not here.released:
+        return one
+    return replace(one, held=None, gate=None, doubt=f"{one.held}; it was released all the same")
+
+
 def _returned(
-    tx: Transaction, known: Known, one: NewRecording, evidence: Evidence
+    tx: Transaction, known: Known, one: NewRecording, evidence: Evidence, rules: Rules
 ) -> Settled | Question | None:
     """The recording of the same path, if it has the same content; None if it has not."""
     if not _alike(known.identity, one.identity):
@@ -132,7 +142,7 @@ def _returned(
     if known.gone:
         intake.revive(tx, known.id, one.path)
     intake.touched(tx, known.id, one.identity)
-    return Settled.TOUCHED
+    return _again(tx, known, one, rules, otherwise=Settled.TOUCHED)
 
 
 def _alike(known: FileIdentity, found: FileIdentity) -> bool:

@@ -15,7 +15,7 @@ from uploaderd.errors import LedgerError, StaleTransition
 from uploaderd.ledger import leftovers
 from uploaderd.ledger.chain import Event
 from uploaderd.ledger.writer import Transaction
-from uploaderd.model import FileIdentity, FinishedBy, FoundBy, Milliseconds
+from uploaderd.model import FileIdentity, FinishedBy, FoundBy, Gate, Milliseconds
 
 PAGE: Final = 2_000
 """Rows that a sweep reads at once: no reading transaction stays open for the length of a sweep, which
@@ -36,8 +36,9 @@ class NewUpload:
 class NewRecording:
     """A finished file, ready for the queue.
 
-    `skipped` or `held` give the reason for which it has no uploads. `needed` of the required
-    uploads make it safe. `doubt` is something about it that a person may want to know.
+    `skipped` or `held` give the reason for which it is not queued. With a `gate`, a person may open it:
+    `uploads` are those it then gets. `needed` of the required uploads make it safe. `doubt` is something
+    about it that a person may want to know.
     """
 
     source_id: int
@@ -50,6 +51,7 @@ class NewRecording:
     needed: int
     skipped: str | None = None
     held: str | None = None
+    gate: Gate | None = None
     doubt: str | None = None
 
 
@@ -57,7 +59,8 @@ class NewRecording:
 class Known:
     """What the ledger has at a path, or at an inode.
 
-    `gone`: its file is taken for removed, or another content took its path.
+    `gone`: its file is taken for removed, or another content took its path. `released`: a person opened
+    the gate that holds it.
     """
 
     id: int
@@ -67,6 +70,7 @@ class Known:
     crc64nvme: int | None
     state: str
     gone: bool = False
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +139,8 @@ def _enqueue(tx: Transaction, one: NewRecording) -> int | None:
     identity = one.identity
     row = tx.conn.execute(
         "INSERT INTO recordings (source_id, path, size, mtime_ns, inode, device, fingerprint, found_at,"
-        " finished_at, found_by, finished_by, needed, required, skipped, held)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        " finished_at, found_by, finished_by, needed, required, skipped, held, gate, doubt)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (
             one.source_id,
             one.path,
@@ -153,10 +157,13 @@ def _enqueue(tx: Transaction, one: NewRecording) -> int | None:
             sum(upload.required for upload in one.uploads),
             one.skipped,
             one.held,
+            one.gate,
+            one.doubt,
         ),
     ).fetchone()
     recording_id = int(row[0])
-    _add_uploads(tx, recording_id, one.uploads)
+    if not one.held:
+        add_uploads(tx, recording_id, one.uploads)
     if one.held or one.skipped:
         tx.event(
             Event(
@@ -173,7 +180,8 @@ def _enqueue(tx: Transaction, one: NewRecording) -> int | None:
     return recording_id
 
 
-def _add_uploads(tx: Transaction, recording_id: int, uploads: Sequence[NewUpload]) -> None:
+def add_uploads(tx: Transaction, recording_id: int, uploads: Sequence[NewUpload]) -> None:
+    """Queue the recording's uploads, each under a token of its own."""
     tx.conn.executemany(
         "INSERT INTO uploads (recording_id, provider_id, required, key, token, replaces)"
         " VALUES (?, ?, ?, ?, ?, ?)",
@@ -189,22 +197,6 @@ def _add_uploads(tx: Transaction, recording_id: int, uploads: Sequence[NewUpload
             for upload in uploads
         ],
     )
-
-
-def unhold(tx: Transaction, recording_id: int, one: NewRecording) -> None:
-    """What held the recording is no more: it gets its uploads, and is queued."""
-    _one(
-        tx.conn.execute(
-            "UPDATE recordings SET held = NULL, needed = ?, required = ?"
-            " WHERE id = ? AND held IS NOT NULL AND past = 0"
-            " AND NOT EXISTS (SELECT 1 FROM uploads WHERE recording_id = recordings.id)",
-            (one.needed, sum(upload.required for upload in one.uploads), recording_id),
-        ),
-        "unhold",
-        recording_id,
-    )
-    _add_uploads(tx, recording_id, one.uploads)
-    tx.event(Event("unheld", recording_id=recording_id))
 
 
 def replace(tx: Transaction, recording_id: int) -> None:
@@ -333,7 +325,10 @@ def sent_ranges(conn: sqlite3.Connection, recording_id: int) -> list[tuple[int, 
     return [(offset, size, int.from_bytes(crc, "big")) for offset, size, crc in rows]
 
 
-_KNOWN: Final = "id, source_id, path, size, mtime_ns, inode, device, fingerprint, crc64nvme, state, past <> 0"
+_KNOWN: Final = (
+    "id, source_id, path, size, mtime_ns, inode, device, fingerprint, crc64nvme, state, past <> 0,"
+    " released_by IS NOT NULL"
+)
 
 
 def at_path(conn: sqlite3.Connection, source_id: int, path: bytes) -> Known | None:
@@ -389,7 +384,7 @@ def present(conn: sqlite3.Connection, source_id: int, under: bytes = b"") -> Ite
 
 
 def _known(row: tuple[Any, ...]) -> Known:
-    id_, source_id, path, size, mtime_ns, inode, device, fingerprint, crc64nvme, state, gone = row
+    id_, source_id, path, size, mtime_ns, inode, device, fingerprint, crc64nvme, state, gone, released = row
     return Known(
         id_,
         source_id,
@@ -398,6 +393,7 @@ def _known(row: tuple[Any, ...]) -> Known:
         int.from_bytes(crc64nvme, "big") if isinstance(crc64nvme, bytes) else None,
         state,
         bool(gone),
+        bool(released),
     )
 
 

@@ -112,6 +112,8 @@ class RecordingRow:
     finished_by: str
     safe_at: int | None
     reason: str | None
+    gate: str | None
+    doubt: str | None
     needed: int
     acknowledged_at: int | None
     crc32c: int | None
@@ -293,8 +295,8 @@ def _history(conn: sqlite3.Connection, table: str, recording: int | None, limit:
 
 _RECORDING: Final = (
     "SELECT r.id, s.name, r.path, r.size, r.state, r.local, r.found_at, r.finished_at, r.found_by,"
-    " r.finished_by, r.safe_at, coalesce(r.held, r.skipped), r.needed, r.acknowledged_at, r.crc32c,"
-    " r.crc64nvme FROM recordings r JOIN sources s ON s.id = r.source_id"
+    " r.finished_by, r.safe_at, coalesce(r.held, r.skipped), r.gate, r.doubt, r.needed, r.acknowledged_at,"
+    " r.crc32c, r.crc64nvme FROM recordings r JOIN sources s ON s.id = r.source_id"
 )
 
 

@@ -63,6 +63,8 @@ _TABLES: Final = (
     # own id, so that (source, path) stays unique among what is there now (past = 0).
     # `needed` of the `required` uploads must be verified; both are frozen when it is queued.
     # `verified` and `failed` count required uploads only; triggers keep them.
+    # `held` is why it has no uploads, and `gate` what a person may open (NULL: no release would help);
+    # `released_by` opened it. `doubt` is what a person may want to know of one that was queued all the same.
     # `kept` is why cleanup left the file of a safe recording (a word; the event tells more), and
     # `kept_until` when it looks again.
     """
@@ -91,6 +93,9 @@ _TABLES: Final = (
         safe_at         INTEGER,
         skipped         TEXT,
         held            TEXT,
+        gate            TEXT,
+        released_by     TEXT,
+        doubt           TEXT,
         lost_at         INTEGER,
         superseded_by   INTEGER,
         acknowledged_at INTEGER,

@@ -137,7 +137,7 @@ class UploadLine(TypedDict):
 
 
 class Recording(TypedDict):
-    """A line of `list --json`. `reason`: why it is held or skipped."""
+    """A line of `list --json`. `reason`: why it is held or skipped; `doubt`: what is odd about it."""
 
     schema_version: Literal[1]
     id: str
@@ -153,6 +153,7 @@ class Recording(TypedDict):
     safe_at: str | None
     acknowledged_at: str | None
     reason: str | None
+    doubt: str | None
     uploads: dict[str, UploadLine]
 
 

@@ -33,6 +33,8 @@ def recording_lines(one: Recording) -> Iterator[Line]:
     yield Line(f"{one['finished_at']}  {one['state']:10}  {size(one['size']):>10}  {name}", _TONES[state])
     if one["reason"] is not None:
         yield Line(f"{'':22}{one['reason']}")
+    if one["doubt"] is not None:
+        yield Line(f"{'':22}doubtful: {one['doubt']}", Tone.LATE)
     if state is RecordingState.SAFE:
         return
     for provider, upload in one["uploads"].items():

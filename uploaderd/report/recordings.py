@@ -27,6 +27,7 @@ def recording(row: read.RecordingRow, config: Config) -> Recording:
         "safe_at": time_of(row.safe_at),
         "acknowledged_at": time_of(row.acknowledged_at),
         "reason": row.reason,
+        "doubt": row.doubt,
         "uploads": {name: _upload(upload, config) for name, upload in row.uploads.items()},
     }
 

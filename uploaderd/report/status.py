@@ -313,6 +313,8 @@ def _troubled(conn: sqlite3.Connection | None) -> list[model.TroubledLine]:
 def reason(row: read.RecordingRow) -> tuple[str, str]:
     """Why a recording is where it is, and what to do: its own reason, or its failed uploads'."""
     if row.state == RecordingState.HELD:
+        if row.gate is not None:
+            return row.reason or "", "it is sent once it is whole, or if you `uploaderd release` it"
         return row.reason or "", "mend that; the next sweep queues it"
     if row.state == RecordingState.LOST:
         return _LOST, "if there is another copy of it, put it back; the next sweep finds it"

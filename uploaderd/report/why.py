@@ -13,8 +13,9 @@ from uploaderd.errors import Fault
 from uploaderd.keys import text_of
 from uploaderd.ledger import read
 from uploaderd.ledger.lock import Holder
+from uploaderd.markers import ABANDONED
 from uploaderd.model import ProviderState, RecordingState, SourceState, UploadState
-from uploaderd.patterns import OWN, Belonging, Patterns
+from uploaderd.patterns import OWN, Belonging, Patterns, excluded
 from uploaderd.report import lookup
 from uploaderd.report.model import iso
 from uploaderd.report.status import reason
@@ -74,6 +75,8 @@ def _recording(
     gates = answer.gates
     gates.append(Gate("found", True, f"by {row.found_by}, {iso(row.found_at)}"))
     gates.append(Gate("finished", True, f"by {row.finished_by}, {iso(row.finished_at)}"))
+    if row.doubt is not None:
+        gates.append(Gate("doubtful", True, row.doubt))
     why_not, hint = reason(row)
     match row.state:
         case RecordingState.SKIPPED:
@@ -224,7 +227,7 @@ def _nobodys(config: Config, path: bytes) -> Gate:
         return Gate("source", False, f"it lies in no source; watched are {watched}")
     why_not = []
     for name, source, relative in inside:
-        by = [pattern for pattern in source.exclude if Patterns((pattern,), ()).take(relative)]
+        by = [pattern for pattern in excluded(source) if Patterns((pattern,), ()).take(relative)]
         if by:
             why_not.append(f'{name} excludes it: exclude has "{by[0]}"')
         else:
@@ -241,11 +244,18 @@ def _add_verdict(answer: Why, verdict: Verdict, source: Source, path: bytes) -> 
             who = who or "by a process that you may not see"
             answer.gates.append(Gate("finished", False, f"it is open for writing: {who}"))
             answer.next = "it is queued once the last writer has closed it, and it is quiet"
+        case "marker":
+            awaited = "a .done that is not older beside it, or the end of its .lock or .tmp"
+            answer.gates.append(Gate("finished", False, f"its marker does not say so: {awaited}"))
+            answer.next = f"it counts as finished without one after {ABANDONED / 60:.0f} min of quiet"
         case "quiet" | "changed":
             answer.gates.append(Gate("finished", False, "it changed a moment ago"))
             answer.next = f"it counts as finished in {verdict.wait:.1f} s, unless it changes again"
         case _:
             answer.gates.append(Gate("finished", True, f"by {verdict.finished_by}"))
+    if verdict.flaw is not None:
+        holds = source.container_check == "require"
+        answer.gates.append(Gate("container", not holds, f"it looks truncated: {verdict.flaw}"))
     if verdict.identity.size == 0 and source.empty == "skip":
         answer.gates.append(Gate("empty", False, 'it has no bytes, and empty = "skip"'))
 
