@@ -160,20 +160,21 @@ class Writer:
             # A later write might seem to succeed; what it builds upon may not be on the disk.
             _refuse(group, self.trouble.error)
             return
-        error = self._write(conn, history, group)
+        error = self._write(conn, history, group, room=self._reserve.take())
         needy = [request for request in group if request.in_need]
         if error is not None and needy and _is_full(error) and self._reserve.give_up():
             _refuse([request for request in group if not request.in_need], trouble(error))
             group = needy
-            error = self._write(conn, history, group)
+            error = self._write(conn, history, group, room=False)
         if error is not None:
             _refuse(group, trouble(error))
 
-    def _write(self, conn: sqlite3.Connection, history: History, group: list[_Request]) -> Exception | None:
+    def _write(
+        self, conn: sqlite3.Connection, history: History, group: list[_Request], *, room: bool
+    ) -> Exception | None:
         """One transaction for the group. Answers all of it, or none, and says why."""
         results: list[tuple[_Request, object, Exception | None]] = []
         before = conn.total_changes
-        room = self._reserve.take()
         try:
             conn.execute("BEGIN IMMEDIATE")
             transaction = Transaction(conn, history, self._clock())
