@@ -177,17 +177,34 @@ async def test_a_daemon_can_be_stopped_on_a_full_disk(box: SmallBox, disk: Small
 # --- damage ------------------------------------------------------------------------------------------
 
 
-async def test_a_damaged_page_breaks_the_ledger_for_good(tmp_path: Path) -> None:
-    """Whoever meets the damage is told; and nobody is told of success after that."""
+async def test_once_broken_no_later_write_is_believed(tmp_path: Path) -> None:
+    """Though the storage may seem well again: what a write builds upon may not be on the disk."""
+    ledger = Ledger(tmp_path / "ledger.db", Hand().now, "test")
+    await ledger.open()
+    watched = asyncio.ensure_future(ledger.failure())
+
+    def fails(tx: Transaction) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC"
+        raise error
+
+    with pytest.raises(LedgerBroken, match="SQLITE_IOERR_FSYNC"):
+        await ledger.run(fails)
+    for write in (ledger.run, ledger.insist):
+        with pytest.raises(LedgerBroken, match="SQLITE_IOERR_FSYNC"):
+            await write(noted, "after the failure")
+    with pytest.raises(LedgerBroken):
+        await asyncio.wait_for(watched, 10)
+    await ledger.close()
+
+
+async def test_damage_is_reported_to_all_and_not_only_to_who_met_it(tmp_path: Path) -> None:
     ledger = await filled(tmp_path / "ledger.db")
     watched = asyncio.ensure_future(ledger.failure())
-    await asyncio.sleep(0)
     flip(ledger.path)
     with pytest.raises(LedgerBroken, match="damaged"):
         await ledger.run(lambda tx: tx.conn.execute("SELECT sum(length(detail)) FROM events").fetchone())
     with pytest.raises(LedgerBroken, match="damaged"):
-        await ledger.run(noted, "after the damage")
-    with pytest.raises(LedgerBroken):
         await asyncio.wait_for(watched, 10)
     await ledger.close()
 
@@ -224,7 +241,7 @@ async def filled(path: Path) -> Ledger:
 
 
 def flip(path: Path) -> None:
-    """Damage every page but the first hundred bytes, as a dying disk may."""
+    """Damage every page but the first, as a dying disk may."""
     with closing(sqlite3.connect(path)) as conn:
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     size = path.stat().st_size
