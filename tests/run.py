@@ -6,8 +6,8 @@
 
 Needs Python 3.11 or newer and nothing else: packages go into .venv, azurite (and node, where the machine
 has none) into .venv and .cache. As root, on Debian or Ubuntu, it also installs what the tests need that boot
-a Debian and build an image (tests/home); anywhere else those are left out. This file is read by whatever `python3` is, so it keeps to old syntax and
-the standard library.
+a Debian and build an image (tests/home); anywhere else those are left out. This file is read by whatever
+`python3` is, so it keeps to old syntax and the standard library.
 """
 
 from __future__ import annotations
