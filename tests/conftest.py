@@ -29,7 +29,7 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 def pytest_configure() -> None:
     for name in list(os.environ):
-        foreign = name.startswith(_FOREIGN) and not name.startswith("UPLOADERD_TEST_")
+        foreign = name.startswith(_FOREIGN)
         if foreign or name.lower() in _PROXIES:
             del os.environ[name]
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # without it botocore asks 169.254.169.254, and waits

@@ -124,7 +124,7 @@ def test_another_port_is_tried_when_the_first_was_taken_meanwhile() -> None:
 
 
 def test_a_missing_azurite_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("UPLOADERD_TEST_AZURITE", str(tmp_path))
+    monkeypatch.setenv("TESTS_AZURITE", str(tmp_path))
     with (
         pytest.raises(
             MissingError, match=r"azurite is not installed: .*main\.js is missing\. Run tests/run\.py"
@@ -136,7 +136,7 @@ def test_a_missing_azurite_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, t
 
 @pytest.mark.parametrize(
     ("env", "outcome"),
-    [({}, "skipped"), ({"CI": "true"}, "errors"), ({"UPLOADERD_TEST_REQUIRE_ALL": "1"}, "errors")],
+    [({}, "skipped"), ({"CI": "true"}, "errors"), ({"TESTS_REQUIRE_ALL": "1"}, "errors")],
 )
 def test_a_missing_server_is_a_skip_here_and_a_failure_in_ci(
     env: dict[str, str],
@@ -145,9 +145,9 @@ def test_a_missing_server_is_a_skip_here_and_a_failure_in_ci(
     pytester: pytest.Pytester,
     tmp_path: Path,
 ) -> None:
-    for name in ("CI", "UPLOADERD_TEST_REQUIRE_ALL"):
+    for name in ("CI", "TESTS_REQUIRE_ALL"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in {**env, "UPLOADERD_TEST_AZURITE": str(tmp_path)}.items():
+    for name, value in {**env, "TESTS_AZURITE": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     pytester.makeconftest("from tests.conftest import azurite")
     pytester.makepyfile("def test_something(azurite): ...")

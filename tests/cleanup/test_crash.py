@@ -34,9 +34,9 @@ MOVING: Final = ("renameat2", "unlinkat", "fcntl")
 WRITING: Final = ("fdatasync", "pwrite64")
 """Those of the ledger."""
 
-EVERY: Final = bool(os.environ.get("UPLOADERD_TEST_EVERY"))
+EVERY: Final = bool(os.environ.get("TESTS_EVERY"))
 SAMPLE: Final = 6
-"""Of calls that SQLite makes by the hundred; all of them with `UPLOADERD_TEST_EVERY`."""
+"""Of calls that SQLite makes by the hundred; all of them with `TESTS_EVERY`."""
 
 
 @dataclass

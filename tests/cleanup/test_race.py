@@ -1,7 +1,7 @@
 """A recorder that opens, appends, replaces, renames, links or cuts a file in the instant of its removal.
 
 Whatever it wrote must be in some file afterwards; what was sent may be gone, that is what removal is for.
-`UPLOADERD_TEST_RACES` says how many tries there are of each way to act.
+`TESTS_RACES` says how many tries there are of each way to act.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from uploaderd.errors import FileVanished
 from uploaderd.quarantine import Doubt, Leaving, name_aside
 from uploaderd.reader import identity_of
 
-TRIES = int(os.environ.get("UPLOADERD_TEST_RACES", "200"))
+TRIES = int(os.environ.get("TESTS_RACES", "200"))
 CONTENT = b"what was sent " * 10
 
 

@@ -1,6 +1,6 @@
 """Expected output in files.
 
-`UPLOADERD_TEST_GOLDEN=write` writes them anew: read the difference before you keep it.
+`TESTS_GOLDEN=write` writes them anew: read the difference before you keep it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def same(name: str, text: str, folder: Path) -> None:
     """Compare with the file of that name; the test's own folder stands in it as DIR."""
     text = text.replace(str(folder), "DIR")
     file = FILES / name
-    if os.environ.get("UPLOADERD_TEST_GOLDEN") == "write":
+    if os.environ.get("TESTS_GOLDEN") == "write":
         FILES.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
     assert text == file.read_text(encoding="utf-8")

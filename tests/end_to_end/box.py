@@ -207,7 +207,7 @@ async def until(
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:
     """Ours, without what is meant for the tests: an unknown UPLOADERD_ variable is refused."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("UPLOADERD_TEST_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TESTS_")}
     return {**kept, **more}
 
 

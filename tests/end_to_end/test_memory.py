@@ -1,6 +1,6 @@
 """Memory stays flat while a large file goes to three providers at once.
 
-    UPLOADERD_TEST_MEMORY_MIB=4096 python -m pytest -s tests/end_to_end/test_memory.py
+    TESTS_MEMORY_MIB=4096 python -m pytest -s tests/end_to_end/test_memory.py
 
 takes a file of 4 GiB, and 12 GiB of temporary disk for the endpoint that keeps what it gets.
 """
@@ -19,7 +19,7 @@ from tests.end_to_end.box import Box
 from tests.strict import StrictProcess
 
 MIB: Final = 1024 * 1024
-SIZE: Final = int(os.environ.get("UPLOADERD_TEST_MEMORY_MIB", "256")) * MIB
+SIZE: Final = int(os.environ.get("TESTS_MEMORY_MIB", "256")) * MIB
 
 FLAT: Final = 100 * MIB
 """Above idle, at most, for whatever size: three providers x four parts x a socket's and the reader's

@@ -3,6 +3,6 @@
 What each guarantee rests on, which test shows it and the last figures are in docs/guarantees.md. The longer
 runs, and how to start them:
 
-    UPLOADERD_TEST_KILLS=200 pytest tests/kill/test_random.py       200 kills instead of 20
-    UPLOADERD_TEST_EVERY=1 pytest tests/kill                        every point, where CI takes a sample
+    TESTS_KILLS=200 pytest tests/kill/test_random.py       200 kills instead of 20
+    TESTS_EVERY=1 pytest tests/kill                        every point, where CI takes a sample
 """

@@ -20,8 +20,8 @@ from tests.kill.figures import Record
 from tests.strict import Fault, Kind, StrictServer
 from uploaderd.ledger.chain import broken_at
 
-KILLS: Final = int(os.environ.get("UPLOADERD_TEST_KILLS", "20"))
-SEED: Final = int(os.environ.get("UPLOADERD_TEST_SEED", "1"))
+KILLS: Final = int(os.environ.get("TESTS_KILLS", "20"))
+SEED: Final = int(os.environ.get("TESTS_SEED", "1"))
 RECORDINGS: Final = 50
 KIB: Final = 1024
 MIB: Final = 1024 * KIB

@@ -45,13 +45,13 @@ def running() -> Iterator[Azurite]:
 
 
 def _program() -> Path:
-    """Below where `npm install azurite` was run: $UPLOADERD_TEST_AZURITE, else what tests/run.py fills."""
-    folder = Path(os.environ.get("UPLOADERD_TEST_AZURITE") or _ROOT / ".cache" / "azurite")
+    """Below where `npm install azurite` was run: $TESTS_AZURITE, else what tests/run.py fills."""
+    folder = Path(os.environ.get("TESTS_AZURITE") or _ROOT / ".cache" / "azurite")
     program = folder / _PROGRAM
     if not program.is_file():
         raise MissingError(
             f"azurite is not installed: {program} is missing. Run tests/run.py, or name the folder "
-            "in which you ran `npm install azurite` in UPLOADERD_TEST_AZURITE"
+            "in which you ran `npm install azurite` in TESTS_AZURITE"
         )
     return program
 

@@ -31,7 +31,7 @@ class MissingError(Exception):
 
 def must_run() -> bool:
     """Whether a missing server is a failure instead of a skip: always in CI."""
-    return os.environ.get("UPLOADERD_TEST_REQUIRE_ALL") == "1" or os.environ.get("CI", "").lower() in (
+    return os.environ.get("TESTS_REQUIRE_ALL") == "1" or os.environ.get("CI", "").lower() in (
         "1",
         "true",
     )
