@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--setup"]:
         return 0
     os.environ["PATH"] = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
-    os.environ["UPLOADERD_TEST_REQUIRE_ALL"] = "1"  # all of it is installed, so none of it may be skipped
+    os.environ["TESTS_REQUIRE_ALL"] = "1"  # all of it is installed, so none of it may be skipped
     unhappy = [name for name, *rest in CHECKS if run([VENV / "bin" / name, *rest], may_fail=True)]
     failed = run([PYTHON, "-m", "pytest", *arguments], may_fail=True)
     if unhappy:
@@ -136,7 +136,7 @@ def installed_from_here() -> bool:
 
 
 def install_azurite() -> None:
-    if os.environ.get("UPLOADERD_TEST_AZURITE"):
+    if os.environ.get("TESTS_AZURITE"):
         return
     npm = npm_command()
     folder = CACHE / "azurite"
