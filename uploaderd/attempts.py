@@ -83,7 +83,6 @@ class Attempts:
         clock: Clock,
         surroundings: Surroundings,
         standing: Standing,
-        stopping: asyncio.Event,
         *,
         max_parts: int,
     ) -> None:
@@ -93,11 +92,19 @@ class Attempts:
         self._clock = clock
         self._surroundings = surroundings
         self._standing = standing
-        self._stopping = stopping
+        self._halting = asyncio.Event()
         self._max_parts = max_parts
         self._part_rate: float | None = None
         self.running: dict[int, Running] = {}
         self.meter = Meter(clock.monotonic)
+
+    def halt(self) -> None:
+        """Parts in flight finish; then the uploads go back into the queue, with what they have sent."""
+        self._halting.set()
+
+    def go_on(self) -> None:
+        """Attempts that begin from here on are carried out."""
+        self._halting = asyncio.Event()
 
     async def carry_out(self, provider: Provider, claim: Claim) -> None:
         """One attempt, from the claim to the outcome in the ledger.
@@ -124,7 +131,7 @@ class Attempts:
             outcome = await self._upload(provider, claim, running)
         except Stopped:
             await self._ledger.insist(work.stopped, claim.upload_id)
-            log.info("upload stopped; it goes on at the next start", bytes_held=progress.done)
+            log.info("upload stopped; it goes on from there", bytes_held=progress.done)
         except Fault as fault:
             await self._decide(claim, progress, fault)
         except asyncio.CancelledError:
@@ -147,7 +154,7 @@ class Attempts:
             sleep=self._clock.sleep,
             random=self._surroundings.chance,
             pace=pace,
-            stopping=self._stopping,
+            stopping=self._halting,
             stall_seconds=self._surroundings.stall_seconds,
         )
         book = UploadBook(self._ledger, claim, self._id)

@@ -63,9 +63,7 @@ class Daemon:
         self._reload = reload
         self._until_safe = until_safe
         self._clock = clock if clock is not None else SystemClock()
-        self._ledger = Ledger(
-            config.ledger.path, self._clock.now, __version__, socket=config.web.socket
-        )
+        self._ledger = Ledger(config.ledger.path, self._clock.now, __version__, socket=config.web.socket)
         self._stop = asyncio.Event()
         self._again: Config | None = None
         self._before: Config | None = None
@@ -196,7 +194,7 @@ class Daemon:
             return
         while True:
             totals = await self._ledger.run(lambda tx: read.totals(tx.conn))
-            quiet = all(watcher.settled for watcher in generation.watchers.values())
+            quiet = all(watcher.settled for watcher in generation.watched.values())
             if quiet and totals.waiting == 0 and totals.safe + totals.troubled >= self._until_safe:
                 self._status = OK if totals.alarming == 0 else PROBLEMS
                 log.info("everything is settled", safe=totals.safe, in_trouble=totals.troubled)

@@ -19,11 +19,11 @@ from uploaderd.cleanup import Cleaner
 from uploaderd.clock import Clock
 from uploaderd.config import Config, DirectoryProvider
 from uploaderd.copies import CleanupProvider
-from uploaderd.errors import LedgerBroken, LedgerFull
+from uploaderd.errors import LedgerBroken, LedgerFull, LocalFault
 from uploaderd.finished import writer_has
 from uploaderd.intake import Intake, IntakeProvider
 from uploaderd.keys import text_of
-from uploaderd.ledger import Ledger, health, intake, read
+from uploaderd.ledger import Ledger, acts, health, intake, read
 from uploaderd.logs.setup import get_logger
 from uploaderd.media import content_type
 from uploaderd.model import Claim, OnConflict, OnNewVersion
@@ -32,6 +32,7 @@ from uploaderd.providers import open_provider
 from uploaderd.providers.bounds import bounds
 from uploaderd.retention import Retention
 from uploaderd.upload import Wishes
+from uploaderd.waiting import Pause, unless
 from uploaderd.watcher import Watcher
 from uploaderd.worker import Pool
 
@@ -49,6 +50,9 @@ class Registered:
     providers: dict[str, int]
     used: frozenset[str]
     """Providers that hold at least one verified copy."""
+    paused_sources: frozenset[str] = frozenset()
+    paused_providers: frozenset[str] = frozenset()
+    """By a person, until a person resumes them."""
 
 
 async def register(config: Config, ledger: Ledger) -> Registered:
@@ -68,7 +72,9 @@ async def register(config: Config, ledger: Ledger) -> Registered:
     enabled = frozenset(id_ for name, id_ in providers.items() if config.providers[name].enabled)
     await ledger.insist(health.configured, enabled)
     used = await ledger.insist(lambda tx: read.used_providers(tx.conn))
-    return Registered(sources, providers, used)
+    paused_sources = await ledger.insist(acts.paused, "source")
+    paused_providers = await ledger.insist(acts.paused, "provider")
+    return Registered(sources, providers, used, paused_sources, paused_providers)
 
 
 def intake_of(config: Config, registered: Registered, ledger: Ledger, *, wake: Callable[[], None]) -> Intake:
@@ -100,12 +106,44 @@ class Generation:
             if provider.enabled
         }
         self.intake = intake_of(config, registered, ledger, wake=self.wake)
+        self._pauses = {name: Pause(on=name in registered.paused_sources) for name in config.sources}
         self._retention = Retention(config.ledger.keep_for, ledger, clock)
         self.watchers = {
             name: Watcher(name, source, registered.sources[name], self.intake, ledger, clock)
             for name, source in config.sources.items()
         }
         self.cleaners = {name: self._cleaner(name, registered.sources[name]) for name in config.sources}
+
+    @property
+    def watched(self) -> dict[str, Watcher]:
+        """The watchers of the sources that nobody has paused."""
+        return {name: watcher for name, watcher in self.watchers.items() if not self._pauses[name].on}
+
+    def pause_source(self, name: str) -> None:
+        """Look for nothing there, take nothing in, remove nothing; what is queued already goes out."""
+        self._pauses[name].begin()
+
+    def resume_source(self, name: str) -> None:
+        self._pauses[name].end()
+
+    async def sweep(self, name: str) -> None:
+        """Sweep a source now; what is finished there is queued then.
+
+        Raises:
+            SourceMissing: it is not there.
+            LocalFault: it is paused.
+            LedgerError: nothing could be taken in.
+        """
+        paused = LocalFault(f"the source {name} is paused", code="paused")
+        if self._pauses[name].on:
+            raise paused
+        try:
+            await self.watchers[name].sweep()
+        except asyncio.CancelledError:
+            # Whoever waits is not meant, unless it was cancelled itself: the sweep was, by a pause.
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            raise paused from None
 
     def wake(self) -> None:
         """Something was queued."""
@@ -130,7 +168,9 @@ class Generation:
                 for name in self.watchers
             ]
             watching += [
-                group.create_task(self._supervise(f"cleanup {name}", cleaner.run))
+                group.create_task(
+                    self._supervise(f"cleanup {name}", partial(self._unpaused, name, cleaner.run))
+                )
                 for name, cleaner in self.cleaners.items()
             ]
             for name, pool in self.pools.items():
@@ -144,7 +184,16 @@ class Generation:
     async def _watch(self, name: str) -> None:
         # What a crash left aside has its name again before anybody can miss it.
         await self.cleaners[name].settle()
-        await self.watchers[name].run()
+        await self._unpaused(name, self.watchers[name].run)
+
+    async def _unpaused(self, source: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run it whenever the source is not paused."""
+        pause = self._pauses[source]
+        while True:
+            await pause.ended.wait()
+            await unless(pause.begun, run())
+            if not pause.on:
+                return
 
     async def _supervise(self, what: str, run: Callable[[], Awaitable[None]]) -> None:
         """Begin a part of the daemon again if it fails: one part's bug must not stop the others."""
@@ -185,6 +234,7 @@ class Generation:
             surroundings,
             max_uploads=config.max_uploads,
             max_parts=config.max_parts,
+            paused=name in registered.paused_providers,
         )
 
     def _cleaner(self, name: str, source_id: int) -> Cleaner:
@@ -220,8 +270,8 @@ class Generation:
         )
 
     async def _resweep(self, source: str) -> None:
-        if (watcher := self.watchers.get(source)) is not None:
-            await watcher.sweep()
+        if source in self.watchers:
+            await self.sweep(source)
 
     def _offer(self, source: str, path: bytes) -> None:
         if (watcher := self.watchers.get(source)) is not None:

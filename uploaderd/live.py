@@ -35,8 +35,8 @@ class Live:
     """The daemon's live values, and the socket that tells them."""
 
     def __init__(self, clock: Clock, ledger: Ledger) -> None:
-        self._clock = clock
-        self._ledger = ledger
+        self.clock = clock
+        self.ledger = ledger
         self._runner: web.AppRunner | None = None
         self._socket: Path | None = None
         self.generation: Generation | None = None
@@ -73,7 +73,7 @@ class Live:
 
     def _trouble(self) -> Mapping[str, Any] | None:
         """Why the ledger cannot be written; None while it can."""
-        trouble = self._ledger.trouble
+        trouble = self.ledger.trouble
         if trouble is None:
             return None
         failure = FailureClass.TRANSIENT if isinstance(trouble.error, LedgerFull) else FailureClass.PROVIDER
@@ -88,7 +88,7 @@ class Live:
         """Whether the loop and the ledger's thread move. Says nothing of the clouds."""
         try:
             async with asyncio.timeout(5):
-                await self._ledger.run(_nothing)
+                await self.ledger.run(_nothing)
         except LedgerFull:
             return True  # it answers; a new start would find the disk as full
         except Exception:  # noqa: BLE001 -- whatever it is: a ledger that does not answer is not alive
@@ -123,7 +123,7 @@ class Live:
 
     @property
     def now(self) -> int:
-        return self._clock.now()
+        return self.clock.now()
 
 
 def _make_way(socket: Path) -> None:

@@ -42,6 +42,7 @@ class Standing:
         self._ill = True
         """Whether the ledger may say that the provider is in trouble: true until something worked."""
         self._moved = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._seen: set[tuple[str, str]] = set()
         self._log = log.bind(provider=name)
 
@@ -78,13 +79,21 @@ class Standing:
             if well:
                 self._log.info("provider works again")
 
+    def hurry(self) -> None:
+        """Probe now, if a probe is waited for."""
+        self._hurried.set()
+
     async def probe(self, provider: Provider, stopping: asyncio.Event) -> None:
         """Wait until it is time, then ask the provider whether it works again.
 
-        Only a stop or an upload that succeeded after all cuts the wait short; new work does not.
+        Only a stop, a person in a hurry or an upload that succeeded after all cuts the wait short; new
+        work does not.
         """
         self._moved.clear()
-        await first_of(self._clock.sleep(self._probe_in), stopping.wait(), self._moved.wait())
+        self._hurried.clear()
+        await first_of(
+            self._clock.sleep(self._probe_in), stopping.wait(), self._moved.wait(), self._hurried.wait()
+        )
         if stopping.is_set() or not self._gate.at(Position.CLOSED):
             return
         try:

@@ -20,7 +20,7 @@ from uploaderd.meter import Meter
 from uploaderd.model import Milliseconds, Session
 from uploaderd.provider import Provider, Strays
 from uploaderd.standing import PROBE_SECONDS, Standing
-from uploaderd.waiting import first_of
+from uploaderd.waiting import first_of, unless
 
 log = get_logger(__name__)
 
@@ -43,6 +43,7 @@ class Pool:
         *,
         max_uploads: int,
         max_parts: int,
+        paused: bool = False,
     ) -> None:
         self.name = name
         self._id = provider_id
@@ -61,9 +62,12 @@ class Pool:
             clock,
             surroundings,
             self._standing,
-            self._stopping,
             max_parts=max_parts,
         )
+        self._paused = asyncio.Event()
+        """Set while a person wants nothing to be sent there."""
+        if paused:
+            self.pause()
         self.provider: Provider | None = None
         """While it is open."""
         self._log = log.bind(provider=name)
@@ -82,9 +86,28 @@ class Pool:
         """Something was queued, or became due."""
         self._wake.set()
 
+    def pause(self) -> None:
+        """Claim nothing, ask for nothing; uploads under way go back into the queue after their parts."""
+        self._paused.set()
+        self._attempts.halt()
+        self._wake.set()
+
+    def resume(self) -> None:
+        """End a pause."""
+        self._paused.clear()
+        if not self._stopping.is_set():
+            self._attempts.go_on()
+        self._wake.set()
+
+    def hurry(self) -> None:
+        """Somebody mended something: ask the provider now, not when its next probe is due."""
+        self._standing.hurry()
+        self._wake.set()
+
     def stop(self) -> None:
         """Claim nothing more; parts in flight finish, then `run` returns."""
         self._stopping.set()
+        self._attempts.halt()
         self._wake.set()
 
     async def run(self) -> None:
@@ -116,12 +139,15 @@ class Pool:
         Raises:
             LedgerFull: nothing could be written.
         """
+        if self._paused.is_set():
+            await self._wake.wait()
+            return
         await self._claim_what_fits(provider)
         if self._standing.at(Position.TRIAL) and not self._tasks:
             # Nothing is due that could try it: the probe's word must do.
             await self._standing.works()
         if self._standing.at(Position.CLOSED):
-            await self._standing.probe(provider, self._stopping)
+            await unless(self._paused, self._standing.probe(provider, self._stopping))
         else:
             await self._pause(provider)
 

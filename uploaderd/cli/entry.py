@@ -9,9 +9,9 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from uploaderd import __version__
-from uploaderd.cli import configuration, exits, ledgers, recordings, running, say, status
+from uploaderd.cli import configuration, deciding, exits, ledgers, recordings, running, say, status
 from uploaderd.cli.options import ConfigFile, examples
-from uploaderd.errors import LedgerError, LedgerHeld, UploaderdError
+from uploaderd.errors import LedgerError, LedgerHeld, Refused, UploaderdError
 
 EXAMPLES: Final = examples(
     "uploaderd demo                    see it work, without an account",
@@ -49,6 +49,10 @@ app.command("status", epilog=status.EXAMPLES)(status.status)
 app.command("list", epilog=recordings.LIST_EXAMPLES)(recordings.list_)
 app.command("history", epilog=recordings.HISTORY_EXAMPLES)(recordings.history)
 app.command("why", epilog=recordings.WHY_EXAMPLES)(recordings.why)
+app.command("retry", epilog=deciding.RETRY_EXAMPLES)(deciding.retry)
+app.command("pause", epilog=deciding.PAUSE_EXAMPLES)(deciding.pause)
+app.command("resume", epilog=deciding.RESUME_EXAMPLES)(deciding.resume)
+app.command("acknowledge", epilog=deciding.ACKNOWLEDGE_EXAMPLES)(deciding.acknowledge)
 _config.command("check", epilog=configuration.CHECK_EXAMPLES)(configuration.check)
 _config.command("show", epilog=configuration.SHOW_EXAMPLES)(configuration.show)
 _ledger.command("check", epilog=ledgers.CHECK_EXAMPLES)(ledgers.check)
@@ -109,6 +113,9 @@ def _told(error: UploaderdError) -> int:
     from uploaderd.report.lookup import Ambiguous, Unknown
 
     match error:
+        case Refused():
+            say.error(error.message, error.hint)
+            return exits.OF_REFUSAL.get(error.kind, exits.PROBLEMS)
         case ConfigError():
             for fault in error.faults:
                 say.error(fault)

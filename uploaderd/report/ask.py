@@ -24,7 +24,7 @@ def live(config_socket: Path, holder: Holder | None) -> Mapping[str, Any] | None
     """The daemon's live values, or None: no daemon, or no answer in time."""
     if holder is None:
         return None
-    for path in _sockets(config_socket, holder):
+    for path in sockets(config_socket, holder):
         answer = _get(path, "/api/v1/live", LIVE_SECONDS)
         if answer is not None and answer[0] == 200:
             found = json.loads(answer[1])
@@ -36,7 +36,7 @@ def alive(config_socket: Path, holder: Holder | None) -> tuple[bool, str]:
     """Whether the daemon itself moves, whatever the clouds do; and in words."""
     if holder is None:
         return False, "no daemon holds the ledger"
-    for path in _sockets(config_socket, holder):
+    for path in sockets(config_socket, holder):
         answer = _get(path, "/healthz", ALIVE_SECONDS)
         if answer is not None:
             if answer[0] == 200:
@@ -46,12 +46,14 @@ def alive(config_socket: Path, holder: Holder | None) -> tuple[bool, str]:
     return False, f"the daemon{who} holds the ledger, but does not answer at {config_socket}"
 
 
-def _sockets(config_socket: Path, holder: Holder) -> Iterable[Path]:
+def sockets(config_socket: Path, holder: Holder) -> Iterable[Path]:
     """Where it may be: as this configuration has it, and as the daemon itself noted beside its ledger."""
     return dict.fromkeys(path for path in (config_socket, holder.socket) if path is not None)
 
 
-class _UnixConnection(HTTPConnection):
+class UnixConnection(HTTPConnection):
+    """HTTP over a Unix socket."""
+
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("uploaderd", timeout=timeout)
         self._path = path
@@ -64,7 +66,7 @@ class _UnixConnection(HTTPConnection):
 
 def _get(path: Path, url: str, timeout: float) -> tuple[int, bytes] | None:
     """Status and body; None if nobody answers."""
-    connection = _UnixConnection(path, timeout)
+    connection = UnixConnection(path, timeout)
     try:
         connection.request("GET", url)
         response = connection.getresponse()

@@ -1,12 +1,12 @@
-"""The control socket's application: HTTP over a Unix socket, for the command line beside the daemon."""
+"""What the daemon answers over HTTP; so far, for the command line beside it, on a Unix socket."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from uploaderd.live import Live
-
-LIVE: web.AppKey[Live] = web.AppKey("live", Live)
+from uploaderd.web import control
+from uploaderd.web.keys import LIVE
 
 
 def application(live: Live) -> web.Application:
@@ -15,6 +15,7 @@ def application(live: Live) -> web.Application:
     app[LIVE] = live
     app.router.add_get("/healthz", _health)
     app.router.add_get("/api/v1/live", _live)
+    control.add_to(app)
     return app
 
 

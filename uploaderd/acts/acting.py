@@ -1,0 +1,72 @@
+"""What an order is carried out with."""
+
+from __future__ import annotations
+
+import pwd
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from uploaderd.clock import Clock
+from uploaderd.config import Config
+from uploaderd.errors import Refused
+from uploaderd.generation import Generation
+from uploaderd.ledger import Ledger, Transaction, read
+
+Tell = Callable[[Mapping[str, Any]], Awaitable[None]]
+"""Takes how far something is, as plain values."""
+
+
+@dataclass(slots=True)
+class Acting:
+    """The ledger, and what runs on it.
+
+    Attributes:
+        who: the user who asks, for the record.
+        generation: what the daemon has at work; None where there is no daemon.
+    """
+
+    who: str
+    config: Config
+    ledger: Ledger
+    clock: Clock
+    generation: Generation | None = None
+
+    def wake(self) -> None:
+        """Something was queued."""
+        if self.generation is not None:
+            self.generation.wake()
+
+
+def user(uid: int) -> str:
+    """The user's name, for the record."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def recording(tx: Transaction, public_id: str) -> read.RecordingRow:
+    """The recording with that id.
+
+    Raises:
+        Refused: there is none.
+    """
+    found = read.recording(tx.conn, public_id)
+    if found is None:
+        raise Refused(f"the ledger knows no recording with the id {public_id}", kind="usage")
+    return found
+
+
+def known(name: str | None, names: Mapping[str, object], what: str) -> None:
+    """Refuse an unknown name, with the nearest known one.
+
+    Raises:
+        Refused: that is it.
+    """
+    if name is None or name in names:
+        return
+    near = get_close_matches(name, names, n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else f"; known are: {', '.join(names) or 'none'}"
+    raise Refused(f"there is no {what} {name!r}{meant}", kind="usage")

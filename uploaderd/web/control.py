@@ -1,0 +1,97 @@
+"""Orders over the control socket: `POST /api/v1/acts/NAME`, answered by JSON lines.
+
+Any number of `{"progress": ...}`, then one `{"result": ...}` or `{"refused": {...}}`. Whoever hangs up
+ends what they wait for. Only for the daemon's own user and root: whoever else may read the socket may
+not act.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiohttp import web
+from pydantic import TypeAdapter, ValidationError
+
+from uploaderd.acts.acting import Acting, user
+from uploaderd.acts.carry_out import carry_out
+from uploaderd.acts.orders import ORDERS, Order
+from uploaderd.errors import LedgerError, LedgerFull, Refused
+from uploaderd.logs.setup import get_logger
+from uploaderd.web.keys import LIVE
+
+log = get_logger(__name__)
+
+_UCRED: Final = "3i"
+"""`struct ucred` of unix(7): pid, uid, gid."""
+
+MOST_BYTES: Final = 2**20
+"""Of one order: enough for ten thousand recordings by name."""
+
+
+def add_to(app: web.Application) -> None:
+    app.router.add_post("/api/v1/acts/{name}", _act)
+
+
+async def _act(request: web.Request) -> web.StreamResponse:
+    uid = _peer(request)
+    if uid not in (0, os.geteuid()):
+        return _no(403, Refused("only the daemon's own user and root may do that", kind="problem"))
+    kind = ORDERS.get(request.match_info["name"])
+    if kind is None:
+        return _no(404, Refused(f"unknown act {request.match_info['name']!r}", kind="usage"))
+    try:
+        order: Order = TypeAdapter(kind).validate_json(await request.content.read(MOST_BYTES))
+    except ValidationError as error:
+        return _no(400, Refused(f"not understood: {error.errors()[0]['msg']}", kind="usage"))
+    live = request.app[LIVE]
+    generation = live.generation
+    if generation is None:
+        return _no(503, Refused("the daemon is only just starting", "ask again", kind="again"))
+    acting = Acting(user(uid), generation.config, live.ledger, live.clock, generation)
+    return await _stream(request, order, acting)
+
+
+async def _stream(request: web.Request, order: Order, acting: Acting) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+
+    async def write(kind: str, what: Mapping[str, Any]) -> None:
+        await response.write(json.dumps({kind: what}).encode() + b"\n")
+
+    async def tell(progress: Mapping[str, Any]) -> None:
+        await write("progress", progress)
+
+    try:
+        result = await carry_out(order, acting, tell)
+    except Refused as refused:
+        await write("refused", told(refused))
+    except LedgerError as error:
+        kind = "again" if isinstance(error, LedgerFull) else "problem"
+        await write("refused", told(Refused(error.message, error.hint, kind=kind)))
+    else:
+        await write("result", result)
+    await response.write_eof()
+    return response
+
+
+def told(refused: Refused) -> dict[str, str]:
+    return {"message": refused.message, "hint": refused.hint, "kind": refused.kind}
+
+
+def _no(status: int, refused: Refused) -> web.Response:
+    return web.json_response({"refused": told(refused)}, status=status)
+
+
+def _peer(request: web.Request) -> int:
+    """The user at the other end, as the kernel tells; -1 if this is no Unix socket."""
+    assert request.transport is not None
+    peer = request.transport.get_extra_info("socket")
+    if peer is None or peer.family != socket.AF_UNIX:
+        return -1
+    ucred = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(_UCRED))
+    return int(struct.unpack(_UCRED, ucred)[1])
