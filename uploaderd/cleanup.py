@@ -42,8 +42,11 @@ BATCH: Final = 64
 TOGETHER: Final = 8
 """Files on their way out at the same time: their commits share a sync, their questions wait together."""
 
-TROUBLE_SECONDS: Final = 300.0
-"""Until a provider that could not be asked is asked again."""
+TROUBLE_SECONDS: Final = (30.0, 60.0, 120.0, 300.0)
+"""Until a provider that could not be asked is asked again: the first time, the second, ..."""
+
+OPENING_SECONDS: Final = 30.0
+"""For which providers are waited for that are not open yet; more is trouble like any other."""
 
 ROOT_SECONDS: Final = 60.0
 """Until a source that is missing, or a removal that could not be settled, is looked at again."""
@@ -107,8 +110,8 @@ class Cleaner:
         )
         self._wake = asyncio.Event()
         self._unsettled = True
-        self._not_asked: dict[str, float] = {}
-        """Providers that could not be asked, and until when they are left alone."""
+        self._trouble: dict[str, tuple[int, float]] = {}
+        """Providers that could not be asked: how often in a row, and until when they are left alone."""
         self._log = log.bind(source=name)
 
     def wake(self) -> None:
@@ -139,6 +142,7 @@ class Cleaner:
         await self._bring_back_strangers()
         if self._removes:
             await self._reconsider()
+            await self._until_open()
         while self._removes or self._unsettled:
             try:
                 pause = await self._turn()
@@ -220,10 +224,15 @@ class Cleaner:
         while reasons and await self._ledger.run(removal.reconsider, self._id, reasons) == removal.PAGE:
             pass
 
+    async def _until_open(self) -> None:
+        until = self._clock.monotonic() + OPENING_SECONDS
+        while self._clock.monotonic() < until and not all(
+            provider.opened() for provider in self._providers.values()
+        ):
+            await self._clock.sleep(OPENING_SECONDS / 100)
+
     async def _batch(self, due: Sequence[Due]) -> None:
         """Deal with each; when it returns, none of them is due any more."""
-        now = self._clock.monotonic()
-        self._not_asked = {name: until for name, until in self._not_asked.items() if until > now}
         later = [one.recording_id for one in due if not self._may_go(one)]
         if later:
             await self._put_off(later)
@@ -243,7 +252,8 @@ class Cleaner:
 
     def _may_go(self, one: Due) -> bool:
         """Whether enough of its providers can be asked, and nobody is sending it."""
-        asked = [copy for copy in one.copies if copy.provider not in self._not_asked]
+        now = self._clock.monotonic()
+        asked = [copy for copy in one.copies if self._trouble.get(copy.provider, (0, 0.0))[1] <= now]
         return len(asked) >= one.needed and not one.working
 
     async def _one(self, one: Due) -> None:
@@ -254,11 +264,13 @@ class Cleaner:
             return
         try:
             await self._remover.remove(one)
+            for copy in one.copies:
+                self._trouble.pop(copy.provider, None)
         except Doubt as doubt:
             await self._kept(one, doubt)
         except (NotNow, SourceMissing) as hindrance:
             if isinstance(hindrance, NotNow) and hindrance.provider:
-                self._not_asked[hindrance.provider] = self._clock.monotonic() + TROUBLE_SECONDS
+                self._troubled(hindrance.provider)
             self._log.info("not removed yet", reason=str(hindrance), **about)
             await self._put_off([one.recording_id])
         except FileVanished:
@@ -287,8 +299,18 @@ class Cleaner:
         if why in ("changed", "replaced"):
             self._look_at(one.path)
 
+    def _troubled(self, provider: str) -> None:
+        times, until = self._trouble.get(provider, (0, 0.0))
+        now = self._clock.monotonic()
+        if until <= now:  # of those that were asked together, the first counts
+            pause = TROUBLE_SECONDS[min(times, len(TROUBLE_SECONDS) - 1)]
+            self._trouble[provider] = times + 1, now + pause
+
     async def _put_off(self, recordings: Sequence[int]) -> None:
-        await self._ledger.run_in_need(removal.put_off, recordings, self._in(TROUBLE_SECONDS))
+        now = self._clock.monotonic()
+        pause = max((until - now for _, until in self._trouble.values()), default=0.0)
+        until = self._in(max(TROUBLE_SECONDS[0], pause))
+        await self._ledger.run_in_need(removal.put_off, recordings, until)
 
     async def _vanished(self, one: Due) -> None:
         """No file is there, and it was not we: removed by somebody, or below a mount that is missing."""
