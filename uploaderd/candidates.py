@@ -37,6 +37,8 @@ class Candidate:
     """Somebody says that it is finished: what is waited for is that its last writer is gone."""
     serial: int = 0
     """Of its one valid entry in the heap."""
+    entry: float = 0.0
+    """When that entry comes up."""
 
 
 class Candidates:
@@ -46,7 +48,7 @@ class Candidates:
         self._limit = limit
         self._by_path: dict[bytes, Candidate] = {}
         # One valid entry a candidate, with the time at which it was due when it was pushed. A candidate
-        # that keeps changing only moves its own `due`; the entry is put right when it comes up.
+        # that keeps changing only moves its own `due` on; the entry is put right when it comes up.
         self._heap: list[tuple[float, int, bytes]] = []
         self._serial = 0
         self._overflowed = False
@@ -82,8 +84,12 @@ class Candidates:
         """A file was seen to come or to change just now: its quiet time begins."""
         known = self._by_path.get(path)
         if known is not None:
+            if known.vouched and known.identity.same_stat(identity):
+                return  # an event of before it was vouched for
             known.identity, known.since, known.due = identity, now, now + quiet
             known.written = known.vouched = False
+            if known.due < known.entry:
+                self._push(known)
             return
         if len(self._by_path) >= self._limit:
             self._overflowed = True
@@ -139,5 +145,5 @@ class Candidates:
 
     def _push(self, candidate: Candidate) -> None:
         self._serial += 1
-        candidate.serial = self._serial
+        candidate.serial, candidate.entry = self._serial, candidate.due
         heapq.heappush(self._heap, (candidate.due, self._serial, candidate.path))

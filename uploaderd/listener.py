@@ -25,12 +25,12 @@ AWAY_SECONDS: Final = 2.0
 
 UNREADABLE: Final = "a folder may not be read, and keeps others from being watched"
 NAME: Final = "the source's path is not UTF-8"
-LIMIT: Final = "the kernel's limit of watches is reached"
+LIMIT: Final = (
+    "the kernel's limit of watches is reached: raise the sysctls fs.inotify.max_user_watches and"
+    " fs.inotify.max_user_instances"
+)
 
-_ADVICE: Final = {
-    UNREADABLE: "let the daemon's user read it, or take it out of the source",
-    LIMIT: "raise the sysctls fs.inotify.max_user_watches and fs.inotify.max_user_instances",
-}
+_ADVICE: Final = {UNREADABLE: "let the daemon's user read it, or take it out of the source"}
 
 
 class Listener:

@@ -67,7 +67,7 @@ LIVE: dict[str, Any] = {
             "since": NOW - 4000,
         }
     ],
-    "sources": {},
+    "sources": {"cameras": {"polling": "polling = true", "lease": False}},
 }
 
 

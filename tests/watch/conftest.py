@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,13 @@ QUIET = 0.3
 LIMITS = Limits(max_single=1 << 30, min_part=1, max_part=1 << 30, max_parts=10_000, max_object=1 << 40)
 
 
-async def until(condition: Callable[[], object], what: str = "the condition") -> None:
+async def until(
+    condition: Callable[[], object], what: str = "the condition", *, patience: float = PATIENCE
+) -> None:
     """Wait for something that comes by itself; fail if it does not."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come within {PATIENCE} s"
+        assert time.monotonic() < deadline, f"{what} did not come within {patience} s"
         await asyncio.sleep(0.01)
 
 
@@ -102,6 +104,25 @@ class Site:
 
     def count(self) -> int:
         return int(self.rows("SELECT count(*) FROM recordings")[0][0])
+
+    def figures(self, record: Callable[[str, object], None], finished: Mapping[bytes, int]) -> None:
+        """Of the files that were put in (with their final sizes): each is queued once, as it is at the end.
+
+        `record` is pytest's `record_property`, which keeps the numbers with the test's outcome.
+        """
+        rows = self.rows("SELECT path, size, state FROM recordings")
+        queued = [(path, size) for path, size, state in rows if state == "waiting"]
+        right = {path for path, size in queued if finished.get(path) == size}
+        counts = {
+            "in": len(finished),
+            "sent": len(right),
+            "missed": len(finished) - len(right),
+            "early": len({path for path, size, _ in rows if finished.get(path) != size}),
+            "twice": len(queued) - len({path for path, _ in queued}),
+        }
+        for name, count in counts.items():
+            record(name, count)
+        assert counts == {"in": len(finished), "sent": len(finished), "missed": 0, "early": 0, "twice": 0}
 
     def write(self, name: str | bytes, content: bytes = b"content", *, age: float = 0) -> None:
         path = os.path.join(os.fsencode(self.root), os.fsencode(name))

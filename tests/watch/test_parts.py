@@ -241,6 +241,28 @@ def test_a_candidate_that_keeps_changing_comes_up_once() -> None:
     assert len(candidates.take_due(300.0, 10)) == 1
 
 
+def test_a_candidate_that_changes_is_looked_at_sooner_than_was_meant() -> None:
+    candidates = Candidates()
+    candidates.changed(_identity(), b"a", FoundBy.EVENT, 0.0, 1.0)
+    assert len(candidates.take_due(1.0, 10)) == 1
+    candidates.later(b"a", 3600.0)
+    candidates.changed(_identity(), b"a", FoundBy.EVENT, 10.0, 2.0)
+    assert candidates.next_due() == 12.0
+    assert len(candidates.take_due(12.0, 10)) == 1
+    assert candidates.take_due(3600.0, 10) == []
+
+
+def test_a_candidate_that_is_vouched_for_is_so_until_it_changes() -> None:
+    candidates = Candidates()
+    candidates.changed(_identity(1), b"a", FoundBy.EVENT, 0.0, 1.0)
+    candidates.vouch(b"a")
+    candidates.changed(_identity(1), b"a", FoundBy.EVENT, 0.5, 1.0)
+    (one,) = candidates.take_due(1.0, 10)
+    assert one.vouched
+    candidates.changed(_identity(2), b"a", FoundBy.EVENT, 2.0, 1.0)
+    assert not one.vouched
+
+
 def test_candidates_are_bounded_and_say_so() -> None:
     candidates = Candidates(limit=2)
     for path in (b"a", b"b", b"c"):

@@ -70,13 +70,19 @@ class UploadingLine(TypedDict):
 
 
 class SourceLine(TypedDict):
-    """`state`: ok, missing or paused. `free_bytes`: None where its file system does not answer."""
+    """`state`: ok, missing or paused. `free_bytes`: None where its file system does not answer.
+
+    `polling`: why the tree is swept every few seconds, if it is. `lease`: whether open writers are seen;
+    false where quiet time alone tells that a file is finished. Both None without the daemon's word.
+    """
 
     name: str
     path: str
     state: str
     last_sweep_at: str | None
     free_bytes: int | None
+    polling: str | None
+    lease: bool | None
 
 
 class TroubledLine(TypedDict):

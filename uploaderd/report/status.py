@@ -81,7 +81,7 @@ def status(
             "recordings": _counts(conn),
             "providers": _providers(conn, config, live),
             "uploading": _uploading(conn, live) if holder is not None else [],
-            "sources": _sources(conn, config, disks),
+            "sources": _sources(conn, config, disks, live),
             "troubled": _troubled(conn),
         }
     finally:
@@ -269,9 +269,10 @@ def _progress(one: Live) -> model.UploadingLine:
 
 
 def _sources(
-    conn: sqlite3.Connection | None, config: Config, disks: Mapping[str, Disk]
+    conn: sqlite3.Connection | None, config: Config, disks: Mapping[str, Disk], live: Live | None
 ) -> list[model.SourceLine]:
     """Those of the configuration, in its order."""
+    watched = live.get("sources", {}) if live is not None else {}
     rows = {row.name: row for row in read.sources(conn)} if conn is not None else {}
     lines: list[model.SourceLine] = []
     for name, source in config.sources.items():
@@ -287,6 +288,8 @@ def _sources(
                 "state": state,
                 "last_sweep_at": time_of(row.last_sweep_at) if row is not None else None,
                 "free_bytes": disks[name].free,
+                "polling": watched.get(name, {}).get("polling"),
+                "lease": watched.get(name, {}).get("lease"),
             }
         )
     return lines

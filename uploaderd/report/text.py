@@ -16,6 +16,9 @@ TONES: Final = {
     Word.STOPPED: Tone.BAD,
 }
 _INDENT: Final = " " * 6
+_QUIET_ONLY: Final = (
+    "by quiet time alone: writers cannot be seen (another user's files without CAP_LEASE, or a network mount)"
+)
 
 
 def status_lines(status: Status) -> Iterator[Line]:
@@ -157,6 +160,10 @@ def _sources(status: Status) -> Iterator[Line]:
     yield Line(header, Tone.QUIET)
     for one, text in zip(status["sources"], lines, strict=True):
         yield Line(text, Tone.PLAIN if one["state"] == SourceState.OK else Tone.BAD)
+        if one["polling"] is not None:
+            yield Line(f"{_INDENT}polled  {one['polling']}", Tone.LATE)
+        if one["lease"] is False:
+            yield Line(f"{_INDENT}finish  {_QUIET_ONLY}", Tone.LATE)
 
 
 def _daemon(status: Status) -> Iterator[Line]:
