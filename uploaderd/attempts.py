@@ -133,6 +133,7 @@ class Attempts:
             await self._ledger.insist(work.stopped, claim.upload_id)
             log.info("upload stopped; it goes on from there", bytes_held=progress.done)
         except Fault as fault:
+            self._learn_speed(progress, self._clock.monotonic() - started)
             await self._decide(claim, progress, fault)
         except asyncio.CancelledError:
             # The request is carried out even though nobody waits for its answer.
@@ -175,9 +176,7 @@ class Attempts:
             work.verified, claim.upload_id, outcome.found, outcome.proof, unlinked=outcome.unlinked
         )
         await self._standing.works()
-        if seconds > 0 and progress.sent >= TELLING:
-            lanes = 1 if progress.sent <= progress.size / 2 else self._max_parts
-            self._part_rate = progress.sent / seconds / lanes
+        self._learn_speed(progress, seconds)
         log.info(
             "upload verified",
             key=outcome.key,
@@ -189,6 +188,12 @@ class Attempts:
         )
         if safe:
             await self._surroundings.safe(claim)
+
+    def _learn_speed(self, progress: Progress, seconds: float) -> None:
+        """What one part moved at. Failures tell too: on a slow link nothing else may ever come."""
+        if seconds > 0 and progress.sent >= TELLING:
+            lanes = 1 if progress.sent <= progress.size / 2 else self._max_parts
+            self._part_rate = progress.sent / seconds / lanes
 
     async def _decide(self, claim: Claim, progress: Progress, fault: Fault) -> None:
         """Write what happened, and what comes next."""

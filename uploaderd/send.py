@@ -26,6 +26,9 @@ neither (aiohttp#5546; read timeouts start after the body)."""
 PART_SECONDS: Final = 840.0
 """No part may take longer: S3 refuses its signature after 15 minutes."""
 
+DEADLINE: Final = "deadline"
+"""Code of the fault that says so: the link is too slow for parts of that size."""
+
 
 class PartBook(Protocol):
     """What sending needs of the ledger."""
@@ -206,7 +209,8 @@ class Sender:
                 raise
             except Fault as fault:
                 failures += 1
-                if not _again(fault) or failures >= PART_TRIES:
+                # A part that outlasted its deadline would again: another attempt cuts smaller ones.
+                if not _again(fault) or fault.code == DEADLINE or failures >= PART_TRIES:
                     raise
                 await self._wait(failures, fault)
                 if self._conditions.stopping.is_set():
@@ -265,7 +269,7 @@ class Watchdog:
             whole = asyncio.get_running_loop().time() >= self._end
             raise Fault(
                 f"took longer than {self._whole:g} s" if whole else f"nothing moved for {self._stall:g} s",
-                code="deadline" if whole else "stall",
+                code=DEADLINE if whole else "stall",
             ) from timeout
 
 

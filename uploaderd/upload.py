@@ -43,7 +43,7 @@ from uploaderd.model import (
 from uploaderd.proof import Verdict, Written, judge, judge_blind, whole_object
 from uploaderd.provider import Provider, Strays
 from uploaderd.reader import OpenRecording
-from uploaderd.send import Conditions, Flow, Progress, Sender, Watchdog, content_of
+from uploaderd.send import DEADLINE, Conditions, Flow, Progress, Sender, Watchdog, content_of
 
 COMPLETE_SECONDS: Final = 600.0
 """Completing thousands of parts takes S3 minutes; the client is kept waiting that long."""
@@ -287,6 +287,12 @@ class Upload:
                 if (outcome := await self._after_session(file)) is not None:
                     return outcome
                 continue
+            except Fault as fault:
+                moved = self._progress.done > self._progress.held or self._provider.limits.ordered
+                if in_parts and fault.code == DEADLINE and not moved:
+                    # None of the parts got through in time, nor will they: a new session has smaller ones.
+                    await self._book.abandon()
+                raise
             return await self._prove(file, written)
         raise Fault("the provider loses every session that is begun", code="sessions-lost")
 
