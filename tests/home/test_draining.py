@@ -108,6 +108,19 @@ async def test_a_missing_source_is_no_reason_to_wait(box: Box, hall: Path) -> No
     assert told["left"][0].startswith("source hall: ")
 
 
+async def test_what_was_held_as_truncated_goes_out_too(box: Box, hall: Path) -> None:
+    box.sources["hall"]["container_check"] = "require"
+    (hall / "cut.ts").write_bytes(b"\x47" * 100)
+    with box.run() as daemon:
+        await daemon.says("recording held")
+        assert box.recordings()["cut.ts"].state == "held"
+        daemon.terminate()
+        assert await daemon.ended() == 0
+    row = box.recordings()["cut.ts"]
+    assert row.state == "safe"
+    assert row.doubt is not None and "truncated" in row.doubt
+
+
 async def test_told_twice_it_stops_now(box: Box, hall: Path) -> None:
     with recorder(hall / "meeting.mp4"), box.run() as daemon:
         await daemon.says("provider opened")
