@@ -208,6 +208,8 @@ class Generation:
                 pass  # which the ledger has said; it goes on where it was
             except Exception:
                 log.exception("a part of the daemon failed; it begins again", part=what)
+            if self._stopping.is_set():
+                return
             pause = RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)]
             failures += 1
             await self._clock.sleep(pause)

@@ -33,12 +33,14 @@ class Tally:
         files, folders: seen.
         unreadable: folders whose files are out of sight.
         passing: seconds that went into passing over them, without what was done about strangers.
+        unwanted: set from outside when nobody waits for the walk any more; it ends at the next entry.
     """
 
     files: int = 0
     folders: int = 0
     unreadable: int = 0
     passing: float = 0.0
+    unwanted: bool = False
 
 
 def walk(
@@ -80,6 +82,8 @@ def _walk(
     while stack:
         prefix, rest = stack[-1]
         for name, entry in rest:
+            if tally.unwanted:
+                return
             path = prefix + name
             try:
                 if name.endswith(b"/"):

@@ -32,7 +32,7 @@ from uploaderd.mounts import Mount
 from uploaderd.root import Root, look_at_root
 from uploaderd.schedule import Schedule
 from uploaderd.settling import RETRY_SECONDS, Settling
-from uploaderd.sweep import Sweep, SweepResult
+from uploaderd.sweep import Batch, Sweep, SweepResult
 from uploaderd.walk import Tally
 
 log = structlog.stdlib.get_logger(__name__)
@@ -132,6 +132,11 @@ class Watcher:
         if self._last is None or self._sweeping.locked() or self._schedule.asked:
             return None
         return self._settling.only_open
+
+    @property
+    def unsettled(self) -> list[bytes]:
+        """Files that were found and are neither taken in nor given up."""
+        return self._settling.unsettled
 
     def request_sweep(self) -> None:
         """Sweep the whole tree as soon as possible."""
@@ -261,8 +266,13 @@ class Watcher:
         tally = Tally()
         held_too = not folder and (self._last is None or self._intake.lenient)
         batches = self._sweep.batches(folder, tally, inodes=self._inodes, held_too=held_too)
+        step: asyncio.Future[Batch | None] | None = None
         try:
-            while (batch := await self._on_thread(next, batches, None)) is not None:
+            while True:
+                step = asyncio.ensure_future(self._on_thread(next, batches, None))
+                # Shielded: a cancelled wait ends no thread, and only an idle generator can be closed.
+                if (batch := await asyncio.shield(step)) is None:
+                    break
                 for one in batch.unfinished:
                     self._settling.found(one.path, one.identity, one.wait, writer=one.writer)
                 for path, reason in batch.unreadable:
@@ -276,6 +286,9 @@ class Watcher:
                 for path in taken.linked:
                     self._sweep.nothing_new(path)
         finally:
+            tally.unwanted = True
+            if step is not None:
+                await asyncio.gather(step, return_exceptions=True)
             await self._on_thread(batches.close)
         seconds = self._clock.monotonic() - began
         result = SweepResult(tally.files, tally.folders, tally.unreadable, queued, seconds, self._clock.now())

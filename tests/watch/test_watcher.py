@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -378,3 +379,28 @@ async def test_many_at_once(site: Site) -> None:
         await until(lambda: site.count() == 3_000)
         await until(lambda: watcher.settled)
     assert site.count() == 3_000
+
+
+async def test_a_stop_in_mid_sweep_ends_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopping waits for the thread that walks, which ends at the next entry; it is no failure."""
+    await site.open()
+    for number in range(20):
+        site.write(f"{number}.mp4", age=3600)
+    walking, go_on = threading.Event(), threading.Event()
+    looked: list[str] = []
+
+    def takes(path: bytes) -> bool:
+        looked.append(os.fsdecode(path))
+        walking.set()
+        go_on.wait(20)
+        return True
+
+    watcher = site.watcher()
+    monkeypatch.setattr(watcher._sweep, "_takes", takes)
+    sweeping = asyncio.create_task(watcher.sweep())
+    await asyncio.to_thread(walking.wait, 20)
+    sweeping.cancel()
+    asyncio.get_running_loop().call_later(0.05, go_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await sweeping
+    assert len(looked) == 1
