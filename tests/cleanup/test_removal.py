@@ -87,6 +87,14 @@ async def test_a_file_that_somebody_writes_to_stays(yard: Yard, how: str) -> Non
         assert kept["detail"]["why"] == "writer"
         assert path.read_bytes() == b"a recording"
         assert writer is not None
+        again = asyncio.Event()
+
+        async def kept_again(name: str) -> None:
+            if name == "kept":
+                again.set()
+
+        yard.rig.ledger.hook = kept_again
+        await asyncio.wait_for(again.wait(), 20)
         yard.rig.ledger.hook = None
         writer.close()
         await yard.event("removed", recording)
