@@ -30,7 +30,7 @@ SYSTEM_PACKAGES = {
     "systemd-nspawn": "systemd-container",
     "debootstrap": "debootstrap",
     "buildah": "buildah",
-    "crun": "crun",
+    "runc": "runc",
 }
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -66,11 +66,16 @@ def wheels() -> Path:
     Only what the locks name is fetched, with the hash that they give: if one is incomplete, nothing that
     is installed from the folder alone gets far.
     """
-    text = "".join(lock.read_text() for lock in LOCKS)
-    kept = CACHE / f"wheels-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return fetched("wheels", *LOCKS)
+
+
+def fetched(what: str, *locks: Path) -> Path:
+    """The folder in the cache with the wheels that the locks name."""
+    text = "".join(lock.read_text() for lock in locks)
+    kept = CACHE / f"{what}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     if kept.exists():
         return kept
-    making = CACHE / f"making-wheels-{os.getpid()}"
+    making = CACHE / f"making-{what}-{os.getpid()}"
     making.mkdir(parents=True)
     fetch(text, making, platform.machine())
     making.rename(kept)

@@ -13,6 +13,7 @@ import socket
 import stat
 import sys
 from collections.abc import Callable
+from functools import partial
 
 SKIPPED = ("/proc", "/sys", "/dev")
 CLONE_NEWUSER = 0x10000000  # linux/sched.h
@@ -50,7 +51,7 @@ def writable(top: str) -> set[str]:
     found = set()
     for folder, folders, files in os.walk(top):
         folders[:] = [name for name in folders if os.path.join(folder, name) not in SKIPPED]
-        if not refused(lambda folder=folder: os.rmdir(made(folder))):
+        if not refused(partial(make_and_remove, folder)):
             found.add(folder)
             folders.clear()
             continue
@@ -62,10 +63,10 @@ def writable(top: str) -> set[str]:
     return found
 
 
-def made(folder: str) -> str:
+def make_and_remove(folder: str) -> None:
     path = os.path.join(folder, ".probe")
     os.mkdir(path)
-    return path
+    os.rmdir(path)
 
 
 def readable(path: str) -> bool:
