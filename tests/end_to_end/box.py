@@ -108,9 +108,8 @@ class Box:
         self.write()
         command = [*before, *UPLOADERD, "run", "--config", str(self.config), *arguments]
         number = len(list(self.folder.glob("daemon-*.log")))
-        self._daemon = DaemonProcess(
-            command, self.folder / f"daemon-{number}.log", ROOT, _environment(env or {})
-        )
+        log = self.folder / f"daemon-{number}.log"
+        self._daemon = DaemonProcess(command, log, ROOT, {**os.environ, **(env or {})})
         return self._daemon
 
     async def uploaderd(self, *arguments: str, env: Mapping[str, str] | None = None) -> Said:
@@ -120,7 +119,7 @@ class Box:
             subprocess.run,
             command,
             cwd=ROOT,
-            env=_environment(env or {}),
+            env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -203,12 +202,6 @@ async def until(
     except TimeoutError:
         raise AssertionError(f"not within {within:g} s; {otherwise()}") from None
     return found
-
-
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
-    """Ours, without what is meant for the tests: an unknown UPLOADERD_ variable is refused."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TESTS_")}
-    return {**kept, **more}
 
 
 def _toml(value: object) -> str:
