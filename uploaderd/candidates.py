@@ -56,6 +56,10 @@ class Candidates:
     def __len__(self) -> int:
         return len(self._by_path)
 
+    @property
+    def paths(self) -> list[bytes]:
+        return list(self._by_path)
+
     def get(self, path: bytes) -> Candidate | None:
         return self._by_path.get(path)
 

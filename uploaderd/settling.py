@@ -87,6 +87,11 @@ class Settling:
         """Files that somebody still writes, if nothing else waits to be looked at or taken in; else None."""
         return None if self._asked or self._looking else self.candidates.written_now
 
+    @property
+    def unsettled(self) -> list[bytes]:
+        """Files that wait to be looked at again, for whatever reason."""
+        return [*self._asked, *self.candidates.paths]
+
     def look_at(self, path: bytes) -> None:
         """Look at the file anew, whatever was thought of it."""
         self._asked.add(path)
