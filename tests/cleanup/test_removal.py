@@ -11,7 +11,7 @@ import pytest
 
 from tests.cleanup.conftest import Yard
 from uploaderd.errors import LedgerFull
-from uploaderd.ledger import intake, removal
+from uploaderd.ledger import intake, removal, work
 from uploaderd.ledger.chain import History
 from uploaderd.ledger.writer import Transaction
 from uploaderd.model import FinishedBy, Milliseconds
@@ -302,8 +302,18 @@ async def test_a_copy_that_was_not_required_is_given_up_and_named(yard: Yard) ->
             (recording, other),
         )
     )
+
+    async def nobody_begins_to_send_it(name: str) -> None:
+        if name == "begin":
+            claimed = await rig.ledger.run(work.claim, other, 1)
+            assert claimed == [], "while it is aside it would seem lost"
+            begun.set()
+
+    begun = asyncio.Event()
+    rig.ledger.hook = nobody_begins_to_send_it
     async with yard.cleaning(keep_for="0s"):
         removed = await yard.event("removed", recording)
+    assert begun.is_set()
     assert removed["detail"]["never_sent_to"] == ["optional"]
     row = await yard.row(recording)
     assert (row.state, row.uploads["optional"].state) == ("safe", "failed")

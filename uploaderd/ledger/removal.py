@@ -21,6 +21,9 @@ from uploaderd.model import Checksum, FileIdentity, FinishedBy, Milliseconds, To
 PAGE: Final = 5_000
 """Rows that `reconsider` moves in one transaction: a million kept files must not stop everything else."""
 
+ASIDE_MS: Final = 600_000
+"""For which uploads that the recording does not require are put off when its removal begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Copy:
@@ -158,6 +161,12 @@ def begin(tx: Transaction, one: Due, aside: bytes) -> bool:
     ).rowcount
     if fresh != 1:
         return False
+    # Nobody is to begin to send it now: while it is aside it would seem lost.
+    tx.conn.execute(
+        "UPDATE uploads SET state = 'retrying', next_attempt_at = max(coalesce(next_attempt_at, 0), ?)"
+        " WHERE recording_id = ? AND state IN ('queued', 'retrying')",
+        (tx.now + ASIDE_MS, one.recording_id),
+    )
     detail = {"path": text_of(one.path), "aside": text_of(aside)}
     tx.event(Event("removing", recording_id=one.recording_id, detail=detail))
     return True
