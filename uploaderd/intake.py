@@ -221,7 +221,9 @@ class Intake:
         about = {"source": source, "path": keys.text_of(one.path), "size": one.identity.size}
         match settled:
             case Settled.QUEUED:
-                log.info("recording queued", found_by=one.found_by, finished_by=one.finished_by, **about)
+                goes_to = [self._names[upload.provider_id] for upload in one.uploads]
+                found = {"found_by": one.found_by, "finished_by": one.finished_by}
+                log.info("recording queued", providers=goes_to, **found, **about)
                 if one.doubt:
                     log.warning("doubtful recording", reason=one.doubt, **about)
             case Settled.SKIPPED:

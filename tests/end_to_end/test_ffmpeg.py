@@ -23,7 +23,7 @@ async def test_each_closed_segment_reaches_all_four_and_none_while_it_is_written
     hall, yard = box.source("hall"), box.source("yard")
     box.send_to(emulated)
     looked_at: set[Path] = set()
-    with box.run():
+    with box.run() as daemon:
         with Recorder(hall, container="ts") as one, Recorder(yard, container="mp4", pitch=660) as two:
             looks = 0
             while min(len(one.closed()), len(two.closed())) < SEGMENTS:
@@ -50,6 +50,13 @@ async def test_each_closed_segment_reaches_all_four_and_none_while_it_is_written
             await assert_whole(emulated[provider], upload.key, content)
     for provider, place in emulated.items():
         assert await place.vendor.keys() == {row.uploads[provider].key for row in rows.values()}
+    # A recording's first line names the providers that it goes to, its last that all have it.
+    for event in ("recording queued", "recording safe"):
+        lines = daemon.said(event)
+        assert len(lines) == len(recorded)
+        assert all(set(line["providers"]) == emulated.keys() for line in lines)
+    for line in daemon.said("upload verified"):
+        assert {"recording", "provider", "attempt"} <= line.keys()
     early = [row for row in rows.values() if row.safe_at is not None and row.safe_at < stopping_at]
     assert len(early) >= SEGMENTS, "nothing became safe while the cameras still recorded"
 
