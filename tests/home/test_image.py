@@ -15,7 +15,7 @@ from tests.home.debian import needs
 from uploaderd.ledger import read
 from uploaderd.ledger.reading import connect_readonly
 
-pytestmark = pytest.mark.timeout(500)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 UID = 1000
 """The recorder's, and the daemon's: neither owns anything of the image."""
