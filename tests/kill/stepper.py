@@ -25,11 +25,12 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 from tests.contract.acts import opened
 from tests.pool.conftest import LeapingClock
 from uploaderd import finished, reader
+from uploaderd.attempts import Surroundings
 from uploaderd.ledger import Ledger, Transaction, intake, leftovers, read, work
 from uploaderd.model import Claim, FinishedBy, FoundBy, OnConflict, OnNewVersion
 from uploaderd.provider import Provider
 from uploaderd.upload import Wishes
-from uploaderd.worker import Pool, Surroundings
+from uploaderd.worker import Pool
 
 P = ParamSpec("P")
 T = TypeVar("T")

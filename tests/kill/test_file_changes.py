@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ async def test_changed_at_any_stage(
         name = f"{stage}.mp4"
         before = content_of(int(1.2 * rig.place.part_size), stage)
         recording = await rig.queue(name, before)
-        changed = once(rig, stage, lambda name=name: change(rig.folder / name))
+        changed = once(rig, stage, partial(change, rig.folder / name))
         async with rig.working():
             await asyncio.wait_for(changed.wait(), 30)
             await told_or_safe(rig, recording)
@@ -98,7 +99,7 @@ async def test_unlinked_at_any_stage(rig: Rig, record: Record) -> None:
         name = f"{stage}.mp4"
         content = content_of(int(1.2 * rig.place.part_size), stage)
         recording = await rig.queue(name, content)
-        unlinked = once(rig, stage, lambda name=name: (rig.folder / name).unlink())
+        unlinked = once(rig, stage, (rig.folder / name).unlink)
         async with rig.working():
             await asyncio.wait_for(unlinked.wait(), 30)
             row = await rig.settled(recording)
@@ -129,7 +130,7 @@ async def test_renamed_at_any_stage(rig: Rig, record: Record) -> None:
             await Ledger.run(rig.ledger, intake.renamed, recording, os.fsencode(new), (name, new))
 
         rig.resweep = resweep
-        renamed = once(rig, stage, lambda name=name, new=new: (rig.folder / name).rename(rig.folder / new))
+        renamed = once(rig, stage, partial((rig.folder / name).rename, rig.folder / new))
         async with rig.working():
             await asyncio.wait_for(renamed.wait(), 30)
             row = await settled(rig, recording)
