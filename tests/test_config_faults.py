@@ -327,6 +327,7 @@ def test_what_is_not_supported_yet_is_refused(tmp_path: Path, pending: object) -
         "expect_every": '"1h"', "policy": '"delete-when-safe"', "without_lease": "true",
         "remove_empty_dirs": "true", "lock_mode": '"governance"\nretain_for = "1d"',
         "retain_for": '"1d"\nlock_mode = "governance"', "legal_hold": "true",
+        "order": '"newest"', "priority": "1", "socket_group": '"adm"',
     }  # fmt: skip
     assert pending in PENDING
     key = getattr(pending, "key")  # noqa: B009 - parametrize hands over an object

@@ -185,7 +185,7 @@ def test_a_secret_file_that_is_itself_the_value(write: Write, tmp_path: Path) ->
 
 def test_variables_of_every_shape(write: Write) -> None:
     path = write(MINIMAL + '[providers.nas]\ntype = "directory"\npath = "/mnt"\n')
-    source = load(
+    config = load(
         path,
         env={
             "UPLOADERD_SOURCES__CAMS__QUIET_FOR": "1h30m",
@@ -193,14 +193,16 @@ def test_variables_of_every_shape(write: Write) -> None:
             "UPLOADERD_SOURCES__CAMS__EXCLUDE": '["c,d", "e"]',
             "UPLOADERD_SOURCES__CAMS__REQUIRED": "1",
             "UPLOADERD_SOURCES__CAMS__POLLING": "true",
-            "UPLOADERD_SOURCES__CAMS__PRIORITY": "-3",
+            "UPLOADERD_PROVIDERS__NAS__MAX_UPLOADS": "9",
             "UPLOADERD_SOURCES__CAMS__METADATA__SITE": "7",
             "UPLOADERD_SOURCES__CAMS__METADATA": '{"a": "b"}',
             "UPLOADERD_SOURCES__CAMS__KEY": "{source}/{name}",
             "UPLOADERD_SOURCES__CAMS__CLEANUP__POLICY": "keep",
         },
-    ).sources["cams"]
-    assert (source.quiet_for, source.required, source.polling, source.priority) == (5400.0, 1, True, -3)
+    )
+    source = config.sources["cams"]
+    assert (source.quiet_for, source.required, source.polling) == (5400.0, 1, True)
+    assert config.providers["nas"].max_uploads == 9
     assert (source.include, source.exclude) == (("a", "b"), ("c,d", "e"))
     assert source.metadata == {"a": "b", "site": "7"}
     assert source.key == "{source}/{name}"
