@@ -86,17 +86,14 @@ class Sender:
         self._conditions = conditions
         self._progress = progress
 
-    async def send(self, held: Sequence[HeldPart], receipts: Sequence[Part]) -> tuple[Part, ...]:
-        """Send what is missing; every part of the object, in order, with its checksum.
-
-        `held` is the provider's word on what it has, `receipts` the ledger's memory of it.
+    async def send(self, kept: Sequence[Part]) -> tuple[Part, ...]:
+        """Send all but what the provider has and `kept` told; every part, in order, with its checksum.
 
         Raises:
             SessionGone: the provider does not know the session any more.
             Stopped: the daemon is ending; what was sent so far is kept.
             Fault: a part failed for good, or more often than it is tried here.
         """
-        kept = await self.kept(held, receipts)
         self._progress.held = self._progress.done = sum(part.size for part in kept)
         if self._provider.limits.ordered:
             return await self._send_in_order(kept)
@@ -113,8 +110,9 @@ class Sender:
     async def kept(self, held: Sequence[HeldPart], receipts: Sequence[Part]) -> list[Part]:
         """The held parts that need not be sent again.
 
-        Kept is what the ledger has a receipt for, what the provider lists with the checksum that
-        the file has there, and, where completion proves the whole content anyway, all the rest.
+        `held` is the provider's word on what it has, `receipts` the ledger's memory of it. Kept is what
+        the ledger has a receipt for, what the provider lists with the checksum that the file has there,
+        and, where completion proves the whole content anyway, all the rest.
         """
         known = {(part.number, part.offset, part.size): part for part in receipts}
         if self._provider.limits.ordered:
@@ -177,7 +175,7 @@ class Sender:
         if next(missing, None) is not None:
             raise Stopped
 
-    async def _send_in_order(self, kept: list[Part]) -> tuple[Part, ...]:
+    async def _send_in_order(self, kept: Sequence[Part]) -> tuple[Part, ...]:
         parts = list(kept)
         failures = 0
         while (position := sum(part.size for part in parts)) < self._file.size:
@@ -196,7 +194,12 @@ class Sender:
                     raise
                 await self._wait(failures, fault)
                 # Only the provider knows how much of the part arrived.
-                parts = await self._kept_in_order(await self._provider.parts(self._session), parts)
+                known, parts = (
+                    parts,
+                    await self._kept_in_order(await self._provider.parts(self._session), parts),
+                )
+                if parts and parts[-1] not in known:
+                    await self._book.part_done(parts[-1])
                 self._progress.done = sum(part.size for part in parts)
         return tuple(parts)
 

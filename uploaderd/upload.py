@@ -69,7 +69,7 @@ class Book(Protocol):
     async def opened(self, session: Session, strays: Sequence[Session] = ()) -> None: ...
     async def session_lost(self) -> None: ...
     async def abandon(self) -> None: ...
-    async def resumed(self, held: int) -> None: ...
+    async def resumed(self, kept: Sequence[Part]) -> None: ...
     async def charge(self, size: int) -> None: ...
     async def part_done(self, part: Part) -> None: ...
     async def completing(self, content: Checksum, charged: int = 0) -> None: ...
@@ -313,12 +313,12 @@ class Upload:
 
     async def _in_parts(self, file: OpenRecording, part_size: int) -> Written:
         session, receipts = await self._session(part_size)
-        held = await self._provider.parts(session) if receipts is not None else ()
         sender = Sender(self._provider, session, file, self._book, self._conditions, self._progress)
-        if held:
-            kept = await sender.kept(held, receipts or ())
-            await self._book.resumed(sum(part.size for part in kept))
-        parts = await sender.send(held, receipts or ())
+        kept: Sequence[Part] = ()
+        if receipts is not None:
+            kept = await sender.kept(await self._provider.parts(session), receipts)
+            await self._book.resumed(kept)
+        parts = await sender.send(kept)
         self._content = content_of(parts)
         await self._unchanged(file)
         await self._book.completing(self._content)

@@ -32,8 +32,8 @@ class UploadBook:
     async def abandon(self) -> None:
         await self._run(work.abandon, self._id)
 
-    async def resumed(self, held: int) -> None:
-        await self._run(work.resumed, self._id, held)
+    async def resumed(self, kept: Sequence[Part]) -> None:
+        await self._run(work.resumed, self._id, kept)
 
     async def charge(self, size: int) -> None:
         await self._run(work.charge, self._id, size)

@@ -190,9 +190,15 @@ def session_lost(tx: Transaction, upload_id: int) -> None:
     )
 
 
-def resumed(tx: Transaction, upload_id: int, held: int) -> None:
-    """The provider holds `held` bytes of the session."""
-    _move(tx, upload_id, _SENDING, "resumed_from = :held", held=held)
+def resumed(tx: Transaction, upload_id: int, kept: Sequence[Part]) -> None:
+    """The attempt goes on with a session; the provider holds these parts of it, and they count from now on.
+
+    Receipts of others go: a part that is sent anew may have the number of one that is not there any more.
+    """
+    _move(tx, upload_id, _SENDING, "resumed_from = :held", held=sum(part.size for part in kept))
+    tx.conn.execute("DELETE FROM parts WHERE upload_id = ?", (upload_id,))
+    for part in kept:
+        part_done(tx, upload_id, part)
 
 
 def charge(tx: Transaction, upload_id: int, size: int) -> None:
