@@ -110,6 +110,7 @@ class Cleaner:
         )
         self._wake = asyncio.Event()
         self._unsettled = True
+        self._settling = asyncio.Lock()
         self._trouble: dict[str, tuple[int, float]] = {}
         """Providers that could not be asked: how often in a row, and until when they are left alone."""
         self._log = log.bind(source=name)
@@ -126,12 +127,14 @@ class Cleaner:
         Raises:
             LedgerError: it could not be written.
         """
-        if await self._missing():
-            return
-        settled = True
-        for one in await self._ledger.run(removal.begun, self._id):
-            settled &= await self._settle(one)
-        self._unsettled = not settled
+        # Once only, and one at a time: what is begun later is being carried out, not cut off.
+        async with self._settling:
+            if not self._unsettled or await self._missing():
+                return
+            settled = True
+            for one in await self._ledger.run(removal.begun, self._id):
+                settled &= await self._settle(one)
+            self._unsettled = not settled
 
     async def run(self) -> None:
         """Remove what is due until cancelled; what is aside then is put back.
