@@ -77,7 +77,7 @@ class AnyProvider(Table):
         4, description="Parts of one recording sent at the same time, where the provider allows it."
     )
     part_size: SizeOrAuto = Field(
-        None, description="Size of a part. `auto`: 8MiB, and more for large files and fast links."
+        None, description="Size of a part. `auto`: 16MiB, fitted to the file and to the speed of the link."
     )
     bandwidth: BandwidthLimit = Field(
         Bandwidth(),
