@@ -115,7 +115,8 @@ async def test_what_failed_is_tried_again_when_somebody_says_so_and_not_before(
         assert await daemon.ended() == 1
     assert (await box.uploaderd("acknowledge", "1.ts", "--reason", "mine, later")).code == 0
     assert (await box.status())["recordings"]["alarming"] == 0
-    with box.run():
+    with box.run() as daemon:
+        await daemon.says("provider opened")
         said = await box.uploaderd("retry", "1.ts")
         assert (said.code, said.out) == (0, "1 failed upload queued again, 0 waiting due now\n")
         await box.until(lambda: box.uploads("s3")["1.ts"].attempts == 2)
