@@ -10,7 +10,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp.web import Application
@@ -19,7 +19,7 @@ from uploaderd import __version__
 from uploaderd.clock import Clock, SystemClock
 from uploaderd.config import Config, ConfigError
 from uploaderd.draining import drain, last_words, left
-from uploaderd.errors import LedgerBroken, LedgerError
+from uploaderd.errors import LedgerBroken, LedgerError, LedgerFull
 from uploaderd.finished import ignore_lease_signals
 from uploaderd.generation import Generation, Registered, register
 from uploaderd.ledger import Event, Ledger, Transaction, read, work
@@ -40,13 +40,17 @@ OK: Final = 0
 PROBLEMS: Final = 1
 TRY_AGAIN: Final = 75
 
+Errand = Callable[[Generation, Ledger, Clock], Awaitable[int]]
+"""Something to be done with all at work; the exit status. With a new configuration it begins anew."""
+
 
 class Daemon:
     """One daemon on one ledger.
 
     `application` is what the control socket serves. `reload` gives the configuration anew, or raises
     ConfigError; None where there is no file to read. `until_safe` is the number of recordings that
-    must at least be there and safe before it ends by itself; None: it never does.
+    must at least be there and safe before it ends by itself; None: it never does. An `errand` is what it
+    is started for: it ends once that is done, with the status that it gives.
     """
 
     def __init__(
@@ -56,12 +60,14 @@ class Daemon:
         application: Callable[[Live], Application],
         reload: Callable[[], Config] | None = None,
         until_safe: int | None = None,
+        errand: Errand | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._config = config
         self._application = application
         self._reload = reload
         self._until_safe = until_safe
+        self._errand = errand
         self._clock = clock if clock is not None else SystemClock()
         self._ledger = Ledger(config.ledger.path, self._clock.now, __version__, socket=config.web.socket)
         self._stop = asyncio.Event()
@@ -80,6 +86,7 @@ class Daemon:
 
         Raises:
             LedgerError: the ledger cannot be used (held by another, too new, not writable).
+            Refused: by the errand.
         """
         await self._start()
         telling = asyncio.create_task(self._keep_telling())
@@ -142,7 +149,7 @@ class Daemon:
         generation = Generation(self._config, registered, self._ledger, self._clock)
         self.live.generation = generation
         self._work = asyncio.create_task(generation.run(), name="generation")
-        watching = asyncio.create_task(self._watch_until_safe(generation), name="until-safe")
+        watching = asyncio.create_task(self._until_done(generation), name="until-done")
         changed = asyncio.create_task(self._changed.wait())
         self._manager.ready()
         if self._stop.is_set():
@@ -156,6 +163,8 @@ class Daemon:
         finally:
             watching.cancel()
             changed.cancel()
+        if watching.done():
+            watching.result()
         if self._again is not None:
             self._before, self._config, self._again = self._config, self._again, None
             self._log_configuration()
@@ -187,18 +196,32 @@ class Daemon:
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise
 
-    async def _watch_until_safe(self, generation: Generation) -> None:
-        """With `--until-safe`: return once everything is settled, nothing is on its way."""
-        if self._until_safe is None:
-            await asyncio.Event().wait()
-            return
+    async def _until_done(self, generation: Generation) -> None:
+        """Return once what the daemon was started for is done; never, if that is to run."""
+        try:
+            if self._errand is not None:
+                self._status = await self._errand(generation, self._ledger, self._clock)
+            elif self._until_safe is not None:
+                await self._until_settled(generation, self._until_safe)
+            else:
+                await asyncio.Event().wait()
+        finally:
+            # A cancellation ends one generation only.
+            if (task := asyncio.current_task()) is None or not task.cancelling():
+                self._stop.set()
+
+    async def _until_settled(self, generation: Generation, enough: int) -> None:
+        """Return once everything is settled, nothing is on its way."""
         while True:
-            totals = await self._ledger.run(lambda tx: read.totals(tx.conn))
+            try:
+                totals = await self._ledger.run(lambda tx: read.totals(tx.conn))
+            except LedgerFull:
+                await self._ledger.mended()
+                continue
             quiet = all(watcher.settled for watcher in generation.watched.values())
-            if quiet and totals.waiting == 0 and totals.safe + totals.troubled >= self._until_safe:
+            if quiet and totals.waiting == 0 and totals.safe + totals.troubled >= enough:
                 self._status = OK if totals.alarming == 0 else PROBLEMS
                 log.info("everything is settled", safe=totals.safe, in_trouble=totals.troubled)
-                self._stop.set()
                 return
             await self._clock.sleep(SETTLED_LOOK_SECONDS)
 

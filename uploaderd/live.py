@@ -28,6 +28,9 @@ SOCKET_PATH_BYTES: Final = 107
 """Longest path of a Unix socket (unix(7): 108 with the closing zero)."""
 
 
+GOODBYE_SECONDS: Final = 1.0
+"""How long answers that are under way may take when the daemon ends."""
+
 _HINT: Final = "set [web] socket"
 
 
@@ -100,7 +103,8 @@ class Live:
         if len(os.fsencode(socket)) > SOCKET_PATH_BYTES:
             log.warning("no control socket: its path is too long", socket=str(socket), hint=_HINT)
             return
-        self._runner = web.AppRunner(application, access_log=None)
+        # Who waits for something long hears no more once the daemon ends; it does not wait for them.
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=GOODBYE_SECONDS)
         await self._runner.setup()
         before = os.umask(0o177)
         try:

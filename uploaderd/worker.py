@@ -73,6 +73,11 @@ class Pool:
         self._log = log.bind(provider=name)
 
     @property
+    def paused(self) -> bool:
+        """Whether a person wants nothing to be sent there."""
+        return self._paused.is_set()
+
+    @property
     def running(self) -> Mapping[int, Running]:
         """The uploads that are under way, by their rows."""
         return self._attempts.running

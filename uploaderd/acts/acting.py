@@ -18,25 +18,33 @@ Tell = Callable[[Mapping[str, Any]], Awaitable[None]]
 """Takes how far something is, as plain values."""
 
 
-@dataclass(slots=True)
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
 class Acting:
     """The ledger, and what runs on it.
 
     Attributes:
         who: the user who asks, for the record.
-        generation: what the daemon has at work; None where there is no daemon.
+        at_work: what the daemon has at work now; another one after a reload, None without a daemon.
     """
 
     who: str
     config: Config
     ledger: Ledger
     clock: Clock
-    generation: Generation | None = None
+    at_work: Callable[[], Generation | None] = _nothing
+
+    @property
+    def generation(self) -> Generation | None:
+        return self.at_work()
 
     def wake(self) -> None:
         """Something was queued."""
-        if self.generation is not None:
-            self.generation.wake()
+        if (generation := self.generation) is not None:
+            generation.wake()
 
 
 def user(uid: int) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from uploaderd.acts import decisions
+from uploaderd.acts import decisions, ensure, verify
 from uploaderd.acts.acting import Acting, Tell
-from uploaderd.acts.orders import Acknowledge, Order, Pause, Resume, Retry
+from uploaderd.acts.orders import Acknowledge, Ensure, Order, Pause, Resume, Retry, Verify
 
 
 async def carry_out(order: Order, acting: Acting, tell: Tell) -> Mapping[str, Any]:
@@ -19,7 +19,6 @@ async def carry_out(order: Order, acting: Acting, tell: Tell) -> Mapping[str, An
         Refused: it cannot be done.
         LedgerError: the ledger takes nothing.
     """
-    del tell
     match order:
         case Pause():
             return await decisions.pause(order, acting)
@@ -29,5 +28,9 @@ async def carry_out(order: Order, acting: Acting, tell: Tell) -> Mapping[str, An
             return await decisions.retry(order, acting)
         case Acknowledge():
             return await decisions.acknowledge(order, acting)
+        case Ensure():
+            return await ensure.ensure(order, acting, tell)
+        case Verify():
+            return await verify.verify(order, acting, tell)
         case _:
             assert_never(order)

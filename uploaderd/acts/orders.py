@@ -44,12 +44,56 @@ class Acknowledge:
     reason: str
 
 
-Order = Pause | Resume | Retry | Acknowledge
+@dataclass(frozen=True, slots=True)
+class Ensure:
+    """Bring to safety what is there now.
+
+    Attributes:
+        files: source and path (percent-encoded) of files and folders; None for everything.
+        recordings: beside them, such as have no file any more.
+        finished: the caller vouches that the files are finished.
+        force: prove again what the ledger believes, and upload again what is gone.
+        timeout: seconds.
+    """
+
+    files: tuple[tuple[str, str], ...] | None = None
+    recordings: tuple[str, ...] = ()
+    finished: bool = False
+    force: bool = False
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Ask the providers again for verified copies.
+
+    Attributes:
+        recordings: by their ids; None, and no `files`: all that there are.
+        files: source and path (percent-encoded) of files and folders, whose recordings are meant, too.
+        deep: read everything back, and compare.
+        settle: read back what no look can tell of, being changed since it was verified.
+        rate: bytes per second, at most, to read back with; None: no limit.
+        repair: upload again what is not there as it was.
+        resume: go on with a run over everything that was cut off.
+    """
+
+    recordings: tuple[str, ...] | None = None
+    files: tuple[tuple[str, str], ...] = ()
+    deep: bool = False
+    settle: bool = False
+    rate: int | None = None
+    repair: bool = False
+    resume: bool = False
+
+
+Order = Pause | Resume | Retry | Acknowledge | Ensure | Verify
 
 ORDERS: Final[dict[str, type[Order]]] = {
     "pause": Pause,
     "resume": Resume,
     "retry": Retry,
     "acknowledge": Acknowledge,
+    "ensure": Ensure,
+    "verify": Verify,
 }
 """By the name under which the control socket takes them."""

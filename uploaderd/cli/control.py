@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from http.client import HTTPException, HTTPResponse
@@ -16,7 +16,6 @@ from uploaderd.errors import Refused
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from uploaderd.acts.acting import Acting
     from uploaderd.acts.orders import Order
     from uploaderd.config import Config
     from uploaderd.ledger.lock import Holder
@@ -25,11 +24,21 @@ SILENCE_SECONDS: Final = 60.0
 """How long the daemon may say nothing at all: of what takes time, it tells every second how far it is."""
 
 Progress = Callable[[Mapping[str, Any]], None]
-Alone = Callable[["Acting"], Awaitable[Mapping[str, Any]]]
 
 
-def perform(config: Config, order: Order, progress: Progress = lambda _: None) -> Mapping[str, Any]:
+def perform(
+    config: Config,
+    order: Order,
+    progress: Progress = lambda _: None,
+    alone: Callable[[], Mapping[str, Any]] | None = None,
+) -> Mapping[str, Any]:
     """Have an order carried out; what came of it.
+
+    Args:
+        config: whose daemon is asked, if it runs.
+        order: what is to be done.
+        progress: hears how far it is.
+        alone: what does it where no daemon runs; None: the ledger is all that it takes.
 
     Raises:
         Refused: it cannot be done.
@@ -40,7 +49,8 @@ def perform(config: Config, order: Order, progress: Progress = lambda _: None) -
     held_by = holder(config.ledger.path)
     if held_by is not None:
         return through_daemon(config, held_by, order, progress)
-    return asyncio.run(_alone(config, order, progress))
+    must_own(config)
+    return alone() if alone is not None else on_ledger(config, order, progress)
 
 
 def through_daemon(config: Config, held_by: Holder, order: Order, progress: Progress) -> Mapping[str, Any]:
@@ -107,14 +117,22 @@ def _name(order: Order) -> str:
 # --- without a daemon --------------------------------------------------------------------------
 
 
-async def _alone(config: Config, order: Order, progress: Progress) -> Mapping[str, Any]:
+def on_ledger(config: Config, order: Order, progress: Progress) -> Mapping[str, Any]:
+    """Carry the order out on the ledger, with nothing else at work.
+
+    Raises:
+        Refused, LedgerError: as `perform`.
+    """
+    return asyncio.run(_on_ledger(config, order, progress))
+
+
+async def _on_ledger(config: Config, order: Order, progress: Progress) -> Mapping[str, Any]:
     from uploaderd import __version__
     from uploaderd.acts.acting import Acting, user
     from uploaderd.acts.carry_out import carry_out
     from uploaderd.clock import SystemClock
     from uploaderd.ledger import Ledger
 
-    must_own(config)
     quiet_logs(config)
     clock = SystemClock()
     ledger = Ledger(config.ledger.path, clock.now, __version__)
@@ -130,13 +148,13 @@ async def _alone(config: Config, order: Order, progress: Progress) -> Mapping[st
 
 
 def quiet_logs(config: Config) -> None:
-    """Only what is wrong; the secrets masked."""
+    """What goes wrong is said by the command itself; secrets are masked in whatever is not."""
     from uploaderd.logs import register_secret
     from uploaderd.logs.setup import configure as configure_logs
 
     for secret in config.secrets():
         register_secret(secret)
-    configure_logs(level="error", levels=config.daemon.log_levels)
+    configure_logs(level="critical", levels=config.daemon.log_levels)
 
 
 def must_own(config: Config) -> None:

@@ -9,7 +9,18 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from uploaderd import __version__
-from uploaderd.cli import configuration, deciding, exits, ledgers, recordings, running, say, status
+from uploaderd.cli import (
+    configuration,
+    deciding,
+    ensuring,
+    exits,
+    ledgers,
+    recordings,
+    running,
+    say,
+    status,
+    verifying,
+)
 from uploaderd.cli.options import ConfigFile, examples
 from uploaderd.errors import LedgerError, LedgerHeld, Refused, UploaderdError
 
@@ -49,6 +60,8 @@ app.command("status", epilog=status.EXAMPLES)(status.status)
 app.command("list", epilog=recordings.LIST_EXAMPLES)(recordings.list_)
 app.command("history", epilog=recordings.HISTORY_EXAMPLES)(recordings.history)
 app.command("why", epilog=recordings.WHY_EXAMPLES)(recordings.why)
+app.command("ensure", epilog=ensuring.EXAMPLES)(ensuring.ensure)
+app.command("verify", epilog=verifying.EXAMPLES)(verifying.verify)
 app.command("retry", epilog=deciding.RETRY_EXAMPLES)(deciding.retry)
 app.command("pause", epilog=deciding.PAUSE_EXAMPLES)(deciding.pause)
 app.command("resume", epilog=deciding.RESUME_EXAMPLES)(deciding.resume)

@@ -1,4 +1,4 @@
-"""The configuration and the ledger, as commands that only read need them."""
+"""The configuration and the ledger, as commands need them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ def named_file(context: typer.Context, config: Path | None) -> Path | None:
     return config if config is not None or not isinstance(before, Path) else before
 
 
-def configuration(context: typer.Context, config: Path | None) -> Config:
-    """The configuration without the secrets, which whoever looks may not have.
+def configuration(
+    context: typer.Context, config: Path | None, *, complete: bool = False, secrets_dir: Path | None = None
+) -> Config:
+    """The configuration; unless it is to be complete without the secrets, which whoever looks may not have.
 
     Without one, where `run --quickstart` was started: that one's.
 
@@ -34,11 +36,11 @@ def configuration(context: typer.Context, config: Path | None) -> Config:
     from uploaderd.config import NoConfigurationError, load
 
     try:
-        return load(named_file(context, config), complete=False)
+        return load(named_file(context, config), complete=complete, secrets_dir=secrets_dir)
     except NoConfigurationError:
         if not QUICKSTART_LEDGER.is_file():
             raise
-        return load(None, quickstart=True, complete=False)
+        return load(None, quickstart=True, complete=complete)
 
 
 @contextmanager

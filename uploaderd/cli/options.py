@@ -50,3 +50,17 @@ def one_of(value: str | None, known: Iterable[str], what: str) -> str | None:
     near = get_close_matches(value, names, n=1)
     meant = f"; did you mean {near[0]!r}?" if near else f"; known are: {', '.join(names) or 'none'}"
     raise typer.BadParameter(f"there is no {what} {value!r}{meant}")
+
+
+def duration(text: str) -> float:
+    """Seconds.
+
+    Raises:
+        typer.BadParameter: it is no duration.
+    """
+    from uploaderd.config.units import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None

@@ -56,12 +56,11 @@ def run(
     """
     if expect is not None and not until_safe:
         raise typer.BadParameter("--expect says when --until-safe may end; give both")
-    from uploaderd.config import ConfigError, load
+    from uploaderd.config import load
 
     read = partial(load, named_file(context, config), secrets_dir=secrets_dir, quickstart=quickstart)
     loaded = read()
-    if missing := [table for table in ("sources", "providers") if not getattr(loaded, table)]:
-        raise ConfigError([_nothing_to_do(loaded, table) for table in missing])
+    must_have_work(loaded)
     if quickstart:
         _make_folders(loaded)
     import asyncio
@@ -99,6 +98,18 @@ def demo(context: typer.Context, config: ConfigFile = None) -> None:
         raise typer.Exit(exits.INTERRUPTED) from None
     say.lines(done.lines)
     raise typer.Exit(exits.OK if done.well else exits.PROBLEMS)
+
+
+def must_have_work(config: Config) -> None:
+    """Refuse to start where there is nothing to watch or nowhere to send to.
+
+    Raises:
+        ConfigError: that is the case.
+    """
+    from uploaderd.config import ConfigError
+
+    if missing := [table for table in ("sources", "providers") if not getattr(config, table)]:
+        raise ConfigError([_nothing_to_do(config, table) for table in missing])
 
 
 def _nothing_to_do(config: Config, table: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -121,12 +122,14 @@ def _troubled(
     """Uploads that failed or wait, with their recording, state, its `past` and the error's code."""
     conditions = ["u.state IN ('failed', 'retrying')", "p.state <> 'retired'"]
     if recordings is not None:
-        conditions.append(f"u.recording_id IN ({', '.join('?' * len(recordings))})")
+        # One value, however many they are: SQLite takes 32,766 at most.
+        conditions.append("u.recording_id IN (SELECT value FROM json_each(?))")
     if provider is not None:
         conditions.append("p.name = ?")
     if source is not None:
         conditions.append("s.name = ?")
-    values = [*(recordings or ()), *(name for name in (provider, source) if name is not None)]
+    listed = [json.dumps(recordings)] if recordings is not None else []
+    values = [*listed, *(name for name in (provider, source) if name is not None)]
     rows = tx.conn.execute(
         "SELECT u.id, u.recording_id, u.state, r.past, u.error_code FROM uploads u"
         " JOIN providers p ON p.id = u.provider_id JOIN recordings r ON r.id = u.recording_id"

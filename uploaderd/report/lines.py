@@ -69,5 +69,7 @@ def span(seconds: float) -> str:
 
 
 def count(number: int, word: str) -> str:
-    """`1 recording`, `1,204 recordings`."""
-    return f"{number:,} {word}" + ("" if number == 1 else "s")
+    """`1 recording`, `1,204 recordings`, `2 copies`."""
+    if number != 1:
+        word = f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+    return f"{number:,} {word}"

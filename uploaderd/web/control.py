@@ -52,7 +52,8 @@ async def _act(request: web.Request) -> web.StreamResponse:
     generation = live.generation
     if generation is None:
         return _no(503, Refused("the daemon is only just starting", "ask again", kind="again"))
-    acting = Acting(user(uid), generation.config, live.ledger, live.clock, generation)
+    log.info("asked to act", act=request.match_info["name"], by=user(uid))
+    acting = Acting(user(uid), generation.config, live.ledger, live.clock, lambda: live.generation)
     return await _stream(request, order, acting)
 
 
