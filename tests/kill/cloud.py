@@ -28,6 +28,7 @@ from uploaderd.provider import Body, Limits
 
 T = TypeVar("T")
 
+Call = Literal["open", "strays", "parts", "put_part", "complete", "put", "abort", "stat", "probe"]
 Failing = Literal["lost request", "lost reply", "session gone", "damaged", "refused"]
 
 PART_SIZE: Final = 4
@@ -57,7 +58,7 @@ class Cloud:
 
     objects: dict[str, Stored] = field(default_factory=dict)
     sessions: dict[str, Opened] = field(default_factory=dict)
-    failing: dict[str, list[Failing]] = field(default_factory=dict)
+    failing: dict[Call, list[Failing]] = field(default_factory=dict)
     down: bool = False
     completions: Counter[Token] = field(default_factory=Counter)
     """How often an object with that token became visible."""
@@ -170,7 +171,7 @@ class Client:
     async def aclose(self) -> None:
         pass
 
-    async def _call(self, name: str, act: Callable[[], T], session: Session | None = None) -> T:
+    async def _call(self, name: Call, act: Callable[[], T], session: Session | None = None) -> T:
         async def answered() -> T:
             cloud = self._cloud
             waiting = cloud.failing.get(name)

@@ -21,15 +21,19 @@ class KilledError(BaseException):
 
 
 class Life:
-    """`fuse` is the step that ends it, counted from 1; None lets it live."""
+    """`fuse` is the step that ends it, counted from 1, or None. At the step `at`, `event` happens."""
 
-    def __init__(self, fuse: int | None) -> None:
+    def __init__(self, fuse: int | None, at: int, event: Callable[[], None]) -> None:
         self._fuse = fuse
+        self._at = at
+        self._event = event
         self._steps = 0
         self.over = False
 
     def step(self) -> None:
         self._steps += 1
+        if self._steps == self._at:
+            self._event()
         if self.over or self._steps == self._fuse:
             self.over = True
             raise KilledError

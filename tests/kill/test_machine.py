@@ -15,17 +15,17 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.kill import figures
-from tests.kill.cloud import LIMITS, PART_SIZE, Client, Cloud, Failing
+from tests.kill.cloud import LIMITS, PART_SIZE, Call, Client, Cloud, Failing
 from tests.kill.death import KilledError, Life, MortalLedger
 from tests.pool.conftest import LeapingClock
 from uploaderd import finished, reader
@@ -41,19 +41,28 @@ from uploaderd.worker import Pool
 
 T = TypeVar("T")
 
-EXAMPLES: Final = int(os.environ.get("TESTS_EXAMPLES", "60"))
+EXAMPLES: Final = int(os.environ.get("TESTS_EXAMPLES", "40"))
 PATHS: Final = st.sampled_from(["a.mp4", "b.mp4", "c/d.mp4"])
 CONTENTS: Final = st.binary(min_size=1, max_size=3 * PART_SIZE + 1)
-CALLS: Final = st.sampled_from(
-    ["open", "strays", "parts", "put_part", "complete", "put", "abort", "stat", "probe"]
-)
-FAILURES: Final[st.SearchStrategy[Failing]] = st.sampled_from(
-    ["lost request", "lost reply", "session gone", "damaged", "refused"]
+LONG: Final = st.binary(min_size=2 * PART_SIZE + 1, max_size=3 * PART_SIZE)
+FAILURES: Final = st.sampled_from(
+    [
+        *((call, failure) for call in get_args(Call) for failure in ("lost request", "lost reply")),
+        *((call, "session gone") for call in ("parts", "put_part", "complete")),
+        *((call, "damaged") for call in ("put_part", "complete", "put")),
+        *((call, "refused") for call in ("open", "put", "complete")),
+        # The moments that other uploaders get wrong, more often than the rest.
+        *(2 * [(call, "lost reply") for call in ("open", "put", "complete")]),
+    ]
 )
 PATIENCE: Final = 400
 """Steps after which a process that finds no end is stopped: a provider that is down is probed for ever."""
 
 seen: Counter[str] = Counter()
+
+
+def _nothing() -> None:
+    """Happens."""
 
 
 class Guarantees(RuleBasedStateMachine):
@@ -114,10 +123,11 @@ class Guarantees(RuleBasedStateMachine):
             self.strangers[path] = content
             seen["strangers"] += 1
 
-    @rule(call=CALLS, failure=FAILURES, times=st.integers(1, 3))
-    def it_will_fail(self, call: str, failure: Failing, times: int) -> None:
-        self.cloud.failing.setdefault(call, []).extend([failure] * times)
-        seen["failures"] += times
+    @rule(failing=st.lists(FAILURES, min_size=1, max_size=4))
+    def it_will_fail(self, failing: list[tuple[Call, Failing]]) -> None:
+        for call, failure in failing:
+            self.cloud.failing.setdefault(call, []).append(failure)
+        seen["failures"] += len(failing)
 
     @rule()
     def it_is_down(self) -> None:
@@ -134,7 +144,7 @@ class Guarantees(RuleBasedStateMachine):
 
     # --- processes ------------------------------------------------------------------------------
 
-    @rule(fuse=st.integers(1, 60))
+    @rule(fuse=st.integers(1, 50))
     def a_process_dies(self, fuse: int) -> None:
         self._process(fuse)
         seen["deaths"] += 1
@@ -143,9 +153,21 @@ class Guarantees(RuleBasedStateMachine):
     def a_process_works(self) -> None:
         self._process(None)
 
-    def _process(self, fuse: int | None) -> bool:
-        """Start, sweep, work until nothing is left or the fuse is burnt; whether nothing is left."""
-        return self._run(self._life(Life(fuse)))
+    @rule(step=st.integers(10, 40), path=PATHS, content=LONG, other=LONG)
+    def a_file_changes_while_it_is_sent(self, step: int, path: str, content: bytes, other: bytes) -> None:
+        self.write(path, content)
+        self._process(None, step, lambda: self.write(path, other))
+
+    @rule(step=st.integers(10, 50), path=PATHS)
+    def a_file_is_unlinked_while_a_process_works(self, step: int, path: str) -> None:
+        self._process(None, step, lambda: self.unlink(path))
+
+    def _process(self, fuse: int | None, step: int = 0, event: Callable[[], None] = _nothing) -> bool:
+        """Start, sweep, work until nothing is left or the fuse is burnt; whether nothing is left.
+
+        At `step` the `event` happens.
+        """
+        return self._run(self._life(Life(fuse, step, event)))
 
     async def _life(self, life: Life) -> bool:
         before = asyncio.all_tasks()
@@ -375,6 +397,8 @@ Guarantees.TestCase.settings = settings(
     stateful_step_count=20,
     deadline=None,
     derandomize="TESTS_EXAMPLES" not in os.environ,
+    # Tokens are random and threads take turns: what failed may not fail again when it is made smaller.
+    phases=(Phase.generate,),
     suppress_health_check=list(HealthCheck),
 )
 

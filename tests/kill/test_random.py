@@ -29,7 +29,9 @@ REQUESTS: Final = 380
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
-LANES: Final = {"max_uploads": 2, "max_parts": 2}
+LANES: Final = {"max_uploads": 2 if KILLS <= 50 else 1, "max_parts": 2}
+"""Fewer at once for many kills: the work must not be done before all of them came."""
+
 PART_SIZES: Final = {"s3": 5 * MIB, "azure": MIB, "gcs": MIB, "directory": MIB}
 TAIL: Final = 256 * KIB
 """What the ledger has charged and a GCS session does not hold yet: it goes with the completion."""
@@ -109,7 +111,7 @@ class Killer:
                 fault = self._fault(Kind.HOLD_REPLY, cloud, operation)
         if fault is not None:
             self._endpoint.faults.add(fault)
-            goal += 8  # a call that comes seldom is not waited for longer than this
+            goal += 160 // KILLS  # a call that comes seldom is not waited for longer than this
         looks = 0
         while not (fault is not None and fault.fired):
             looks += 1
@@ -120,7 +122,7 @@ class Killer:
                 break
             await asyncio.sleep(0.001)
         # Not to wait for anything: to fall between two requests, where the ledger is written.
-        await asyncio.sleep(chance.random() * 0.02)
+        await asyncio.sleep(chance.random() * min(0.02, 0.4 / KILLS))
         daemon.kill()
         if fault is not None:
             self._endpoint.faults.remove(fault)
