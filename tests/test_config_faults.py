@@ -217,6 +217,12 @@ def accepted(tmp_path: Path, *, complete: bool = True, **parts: str) -> Config:
             "sources.x.path: takes the same files as the source cams",
         ),
         ("directory", '[sources.x]\npath = "/state"', "ledger.path: lies inside the source x"),
+        (
+            "rest",
+            "[foo]\nx = 1",
+            "foo: unknown table; there are [ledger], [daemon], [web], [sources.NAME], [providers.NAME]",
+        ),
+        ("rest", "[web]\nzzzzz = 1", "web.zzzzz: unknown key; [web] knows socket, "),
         ("rest", '[damon]\nlog_level = "info"', 'damon: unknown key; did you mean "daemon"?'),
         (
             "rest",

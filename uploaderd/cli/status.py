@@ -75,8 +75,12 @@ def status(
 
 
 def take(config: Config) -> Status:
-    """The status as it is now. A ledger that cannot be read is part of it."""
-    from uploaderd.errors import LedgerError
+    """The status as it is now. A ledger that cannot be read is part of it.
+
+    Raises:
+        LedgerTooNew: a newer version wrote the ledger: what it says is not for this one to judge.
+    """
+    from uploaderd.errors import LedgerError, LedgerTooNew
     from uploaderd.ledger.lock import holder
     from uploaderd.ledger.reading import connect_readonly, unreadable
     from uploaderd.report import ask
@@ -95,6 +99,8 @@ def take(config: Config) -> Status:
             raise unreadable(config.ledger.path, error) from error
         finally:
             conn.close()
+    except LedgerTooNew:
+        raise
     except LedgerError as fault:
         return report(None, config, held_by, live, now, fault=fault)
 

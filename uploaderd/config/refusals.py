@@ -93,7 +93,10 @@ def _unknown(key: Key, around: Slot) -> str:
     elsewhere = {".".join(path[:-1]).replace("*", "NAME") for path, *_ in every() if path[-1] == key[-1]}
     if elsewhere:
         return "unknown key here; it belongs into " + " or ".join(f"[{table}]" for table in sorted(elsewhere))
-    return "unknown key"
+    if len(key) == 1:
+        tables = (f"[{name}.NAME]" if (slot((name,)) or ROOT).named else f"[{name}]" for name in around.known)
+        return f"unknown table; there are {', '.join(tables)}"
+    return f"unknown key; [{'.'.join(key[:-1])}] knows {', '.join(around.known)}"
 
 
 def _type(model: type[BaseModel]) -> str:

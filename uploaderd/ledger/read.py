@@ -40,7 +40,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class ProviderRow:
-    """A provider, with the counters of its uploads."""
+    """A provider, with the counters of its uploads. `probes`: how often it was asked since trouble began."""
 
     id: int
     name: str
@@ -53,6 +53,7 @@ class ProviderRow:
     problem_since: int | None
     next_probe_at: int | None
     last_verified_at: int | None
+    probes: int
     verified: int
     waiting: int
     failed: int
@@ -164,7 +165,7 @@ def providers(conn: sqlite3.Connection) -> list[ProviderRow]:
         )
         for row in conn.execute(
             "SELECT id, name, type, state, paused_by, problem_class, problem_message, problem_hint,"
-            " problem_since, next_probe_at, last_verified_at FROM providers ORDER BY id"
+            " problem_since, next_probe_at, last_verified_at, probes FROM providers ORDER BY id"
         )
     ]
 

@@ -6,6 +6,7 @@ sqlite-utils is not imported here: it would cost every `uploaderd status` 60 ms.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -35,15 +36,27 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise LedgerError(f"there is no ledger at {path}", "has the daemon run yet? `uploaderd run` makes it")
     uri = f"{path.absolute().as_uri()}?mode=ro"
-    try:
-        conn = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-        conn.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        empty = look(conn, path)
-    except sqlite3.Error as error:
-        raise unreadable(path, error) from error
-    if empty:
-        raise LedgerError(f"the ledger {path} is still empty", "its daemon is just starting: ask again")
-    return conn
+    with ExitStack() as stack:
+        try:
+            if not path.with_name(f"{path.name}-wal").exists():
+                # Reading makes a -wal and a -shm, which a ledger of a newer version must be spared. Without
+                # a -wal all is in the file: it can be looked at as if it never changed.
+                # If a daemon begins just now, that look may fail, and the next one tells.
+                with (
+                    suppress(sqlite3.Error),
+                    closing(sqlite3.connect(f"{uri}&immutable=1", uri=True)) as still,
+                ):
+                    look(still, path)
+            conn = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            stack.callback(conn.close)
+            conn.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            empty = look(conn, path)
+        except sqlite3.Error as error:
+            raise unreadable(path, error) from error
+        if empty:
+            raise LedgerError(f"the ledger {path} is still empty", "its daemon is just starting: ask again")
+        stack.pop_all()
+        return conn
 
 
 def look(conn: sqlite3.Connection, path: Path) -> bool:

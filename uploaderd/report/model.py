@@ -42,7 +42,10 @@ class RecordingCounts(TypedDict):
 
 
 class ProviderLine(TypedDict):
-    """`state`: ok, retrying, paused, disabled or retired. `next_probe_at`: when it is asked again."""
+    """`state`: ok, retrying, paused, disabled or retired.
+
+    `next_probe_at`: when one in trouble is asked again. `probes`: how often it was asked since, in vain.
+    """
 
     name: str
     type: str
@@ -53,6 +56,7 @@ class ProviderLine(TypedDict):
     rate_bytes_per_second: float | None
     last_verified_at: str | None
     next_probe_at: str | None
+    probes: int
     problem: Problem | None
 
 

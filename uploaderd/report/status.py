@@ -204,7 +204,9 @@ def _providers(
             # The daemon has not started since it was added.
             state = ProviderState.OK if config.providers[name].enabled else ProviderState.DISABLED
             type_ = config.providers[name].type
-            row = read.ProviderRow(0, name, type_, state, *(None,) * 7, verified=0, waiting=0, failed=0)
+            row = read.ProviderRow(
+                0, name, type_, state, *(None,) * 7, probes=0, verified=0, waiting=0, failed=0
+            )
         troubled = row.problem_class is not None and row.problem_message is not None
         lines.append(
             {
@@ -217,6 +219,7 @@ def _providers(
                 "rate_bytes_per_second": float(rate) if rate is not None else None,
                 "last_verified_at": time_of(row.last_verified_at),
                 "next_probe_at": time_of(row.next_probe_at),
+                "probes": row.probes,
                 "problem": _problem(
                     row.problem_class or "", row.problem_message or "", row.problem_hint, row.problem_since
                 )

@@ -94,7 +94,7 @@ def _providers(status: Status) -> Iterator[Line]:
     for one, text in zip(status["providers"], lines, strict=True):
         yield Line(text, _tone(one))
         if one["problem"] is not None:
-            yield from _problem(one["problem"], one["next_probe_at"], status["at"])
+            yield from _problem(one["problem"], status["at"], one["next_probe_at"], one["probes"])
 
 
 def _tone(provider: ProviderLine) -> Tone:
@@ -108,14 +108,15 @@ def _tone(provider: ProviderLine) -> Tone:
     return Tone.QUIET
 
 
-def _problem(problem: Problem, probe: str | None, now: str) -> Iterator[Line]:
+def _problem(problem: Problem, now: str, probe: str | None = None, probes: int = 0) -> Iterator[Line]:
     since = f" (for {span(seconds_since(problem['since'], now))})" if problem["since"] is not None else ""
     yield Line(f"{_INDENT}cause   {problem['message']}{since}")
     if problem["hint"]:
         yield Line(f"{_INDENT}remedy  {problem['hint']}")
     if probe is not None:
         wait = -seconds_since(probe, now)
-        yield Line(f"{_INDENT}next    it is asked again {f'in {span(wait)}' if wait >= 1 else 'now'}")
+        when = f"in {span(wait)}" if wait >= 1 else "now"
+        yield Line(f"{_INDENT}next    it is asked again {when} (attempt {probes + 1})")
 
 
 def _uploading(status: Status) -> Iterator[Line]:
@@ -182,7 +183,7 @@ def _daemon(status: Status) -> Iterator[Line]:
         )
     yield Line(f"Ledger      {ledger['path']}")
     if ledger["problem"] is not None:
-        yield from _problem(ledger["problem"], None, status["at"])
+        yield from _problem(ledger["problem"], status["at"])
 
 
 def _ago(time: str | None, now: str) -> str:
