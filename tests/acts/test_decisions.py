@@ -1,4 +1,4 @@
-"""pause, resume, retry and acknowledge: what changes, who is on record, and what is refused."""
+"""pause, resume, retry, acknowledge and release: what changes, who is on record, and what is refused."""
 
 from __future__ import annotations
 
@@ -167,6 +167,52 @@ async def test_a_retry_asks_a_provider_in_trouble_now_and_not_at_its_next_probe(
         await box.until_safe(1)
 
 
+async def test_what_a_gate_holds_goes_out_when_somebody_releases_it_and_not_before(
+    box: Box, places: Mapping[str, Place]
+) -> None:
+    packet = b"\x47" + bytes(187)
+    cut = packet * 20 + packet[:100]
+    folder = box.source(container_check="require", key="{name}")
+    box.send_to({"directory": places["directory"]})
+    for name in ("1.ts", "2.ts"):
+        (folder / name).write_bytes(cut)
+    with box.run():
+        await box.until(lambda: [row.state for row in box.recordings().values()] == ["held", "held"])
+        assert (await box.uploaderd("acknowledge", "1.ts", "--reason", "to be looked at")).code == 0
+        said = await box.uploaderd("release", "1.ts")
+        assert (said.code, said.err) == (0, "")
+        assert said.out.startswith("1 recording released")
+        rows = await box.until_safe(1)
+        assert rows["1.ts"].acknowledged_at is None, "that was about its being held"
+        assert rows["1.ts"].doubt is not None and "released all the same" in rows["1.ts"].doubt
+        assert rows["2.ts"].state == "held"
+        again = await box.uploaderd("release", "1.ts")
+        assert (again.code, again.out) == (1, "") and "it is safe, and not held" in again.err
+    # Without a daemon, too; it is carried out at the next start.
+    assert (await box.uploaderd("release", "2.ts")).code == 0
+    assert box.recordings()["2.ts"].state == "held"
+    with box.run():
+        rows = await box.until_safe(2)
+    await assert_whole(places["directory"], rows["2.ts"].uploads["directory"].key, cut)
+    told = await events(box, "released")
+    assert [(one["path"], one["who"]) for one in told] == [("1.ts", ME), ("2.ts", ME)]
+
+
+async def test_no_release_helps_against_a_key_that_is_taken(box: Box, places: Mapping[str, Place]) -> None:
+    folder = box.source(key="{name}")
+    box.send_to({"directory": places["directory"]})
+    for name in ("cam1", "cam2"):
+        (folder / name).mkdir()
+        (folder / name / "1.ts").write_bytes(name.encode())
+    with box.run("--until-safe", "--expect", "2") as daemon:
+        assert await daemon.ended() == 1
+    (held,) = (name for name, row in box.recordings().items() if row.state == "held")
+    said = await box.uploaderd("release", held)
+    assert (said.code, said.out) == (1, "")
+    assert "releasing it would not help" in said.err
+    assert not await events(box, "released")
+
+
 async def test_unknown_names_are_refused_with_the_nearest(box: Box, places: Mapping[str, Place]) -> None:
     folder = box.source("cameras")
     box.send_to({"directory": places["directory"]})
@@ -184,6 +230,7 @@ async def _refuses_unknown(box: Box) -> None:
         (("retry", "--provider", "directoy"), "'directory'"),
         (("retry", "cam1-18-01.ts"), '"cam1-18-00.ts"'),
         (("acknowledge", "cam1-18-0.ts", "--reason", "x"), '"cam1-18-00.ts"'),
+        (("release", "cam1-18-0.ts"), '"cam1-18-00.ts"'),
     ):
         said = await box.uploaderd(*arguments)
         assert (said.code, said.out) == (2, ""), arguments

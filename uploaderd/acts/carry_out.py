@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from uploaderd.acts import decisions, ensure, verify
+from uploaderd.acts import decisions, ensure, orders, verify
 from uploaderd.acts.acting import Acting, Tell
-from uploaderd.acts.orders import Acknowledge, Ensure, Order, Pause, Resume, Retry, Verify
 
 
-async def carry_out(order: Order, acting: Acting, tell: Tell) -> Mapping[str, Any]:
+async def carry_out(order: orders.Order, acting: Acting, tell: Tell) -> Mapping[str, Any]:
     """Carry an order out; what came of it, as plain values.
 
     `tell` hears how far it is, of what takes time.
@@ -20,17 +19,19 @@ async def carry_out(order: Order, acting: Acting, tell: Tell) -> Mapping[str, An
         LedgerError: the ledger takes nothing.
     """
     match order:
-        case Pause():
+        case orders.Pause():
             return await decisions.pause(order, acting)
-        case Resume():
+        case orders.Resume():
             return await decisions.resume(order, acting)
-        case Retry():
+        case orders.Retry():
             return await decisions.retry(order, acting)
-        case Acknowledge():
+        case orders.Acknowledge():
             return await decisions.acknowledge(order, acting)
-        case Ensure():
+        case orders.Release():
+            return await decisions.release(order, acting)
+        case orders.Ensure():
             return await ensure.ensure(order, acting, tell)
-        case Verify():
+        case orders.Verify():
             return await verify.verify(order, acting, tell)
         case _:
             assert_never(order)

@@ -1,4 +1,4 @@
-"""Decisions that the ledger keeps: pause and resume, retry, acknowledge."""
+"""Decisions that the ledger keeps: pause and resume, retry, acknowledge, release."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from uploaderd.acts.acting import Acting, known, recording
-from uploaderd.acts.orders import Acknowledge, Pause, Resume, Retry
-from uploaderd.errors import Refused
+from uploaderd.acts.orders import Acknowledge, Pause, Release, Resume, Retry
+from uploaderd.errors import NotHeld, Refused
 from uploaderd.keys import text_of
-from uploaderd.ledger import Transaction, acts, read
+from uploaderd.ledger import Transaction, acts, held, read
 from uploaderd.logs.setup import get_logger
 from uploaderd.model import RecordingState
 
@@ -76,6 +76,21 @@ async def acknowledge(order: Acknowledge, acting: Acting) -> Mapping[str, Any]:
     return await acting.ledger.run(_acknowledge, order, acting.who)
 
 
+async def release(order: Release, acting: Acting) -> Mapping[str, Any]:
+    """`released`: how many; `not`: path, reason and hint of those that cannot be.
+
+    Raises:
+        Refused: an unknown recording.
+    """
+    released, others = await acting.ledger.run(_release, order, acting.who)
+    if (generation := acting.generation) is not None:
+        watched = generation.watched
+        for source, path in released:
+            if source in watched:
+                watched[source].look_at(path)
+    return {"released": len(released), "not": others}
+
+
 # --- inside the transaction --------------------------------------------------------------------
 
 
@@ -122,3 +137,17 @@ def _acknowledge(tx: Transaction, order: Acknowledge, who: str) -> dict[str, Any
         else:
             others.append((text_of(row.path), state))
     return {"acknowledged": count, "not": others}
+
+
+def _release(
+    tx: Transaction, order: Release, who: str
+) -> tuple[list[tuple[str, bytes]], list[tuple[str, str, str]]]:
+    released: list[tuple[str, bytes]] = []
+    others: list[tuple[str, str, str]] = []
+    for one in order.recordings:
+        row = recording(tx, one)
+        try:
+            released.append(held.release(tx, row.row, who))
+        except NotHeld as refused:
+            others.append((text_of(row.path), refused.message, refused.hint))
+    return released, others

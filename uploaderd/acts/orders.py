@@ -86,13 +86,21 @@ class Verify:
     resume: bool = False
 
 
-Order = Pause | Resume | Retry | Acknowledge | Ensure | Verify
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Let held recordings into the queue."""
+
+    recordings: tuple[str, ...]
+
+
+Order = Pause | Resume | Retry | Acknowledge | Release | Ensure | Verify
 
 ORDERS: Final[dict[str, type[Order]]] = {
     "pause": Pause,
     "resume": Resume,
     "retry": Retry,
     "acknowledge": Acknowledge,
+    "release": Release,
     "ensure": Ensure,
     "verify": Verify,
 }

@@ -1,4 +1,4 @@
-"""`uploaderd pause`, `resume`, `retry` and `acknowledge`."""
+"""`uploaderd pause`, `resume`, `retry`, `acknowledge` and `release`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,9 @@ RETRY_EXAMPLES: Final = examples(
 )
 ACKNOWLEDGE_EXAMPLES: Final = examples(
     'uploaderd acknowledge cam1/18-00.mp4 --reason "test clip, deleted on purpose"',
+)
+RELEASE_EXAMPLES: Final = examples(
+    "uploaderd release cam1/18-00.mp4         truncated, and all there will ever be of it",
 )
 
 Recordings = Annotated[
@@ -147,6 +150,26 @@ def acknowledge(
         say.data(f"{count(done['acknowledged'], 'recording')} acknowledged")
     for path, state in done["not"]:
         say.error(f"{path} is {state}: there is nothing to acknowledge")
+    if done["not"]:
+        raise typer.Exit(exits.PROBLEMS)
+
+
+def release(context: typer.Context, recordings: Recordings, config: ConfigFile = None) -> None:
+    """Let held recordings into the queue, as they are: a file that looks truncated is sent all the same.
+
+    What is held for another reason (a key that is taken, no provider) goes on by itself once that is
+    mended. Exit 1 if one is not held, or releasing it would not help.
+    """
+    from uploaderd.acts.orders import Release
+
+    loaded = configuration(context, config)
+    with ledger(loaded) as conn:
+        ids = _ids(conn, loaded, recordings)
+    done = perform(loaded, Release(ids))
+    if done["released"]:
+        say.data(f"{count(done['released'], 'recording')} released; queued when the file is looked at next")
+    for path, why, hint in done["not"]:
+        say.error(f"{path}: {why}", hint)
     if done["not"]:
         raise typer.Exit(exits.PROBLEMS)
 

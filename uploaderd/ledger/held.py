@@ -14,9 +14,13 @@ from uploaderd.model import RecordingState
 
 
 def unhold(tx: Transaction, recording_id: int, one: NewRecording) -> None:
-    """What held the recording is no more: it gets its uploads, and is queued."""
+    """What held the recording is no more: it gets its uploads, and is queued.
+
+    Whoever acknowledged that it was held did not mean whatever may become of it now.
+    """
     moved = tx.conn.execute(
-        "UPDATE recordings SET held = NULL, gate = NULL, doubt = ?, needed = ?, required = ?"
+        "UPDATE recordings SET held = NULL, gate = NULL, doubt = ?, needed = ?, required = ?,"
+        " acknowledged_at = NULL"
         " WHERE id = ? AND held IS NOT NULL AND past = 0"
         " AND NOT EXISTS (SELECT 1 FROM uploads WHERE recording_id = recordings.id)",
         (one.doubt, one.needed, sum(upload.required for upload in one.uploads), recording_id),
