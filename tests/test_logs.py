@@ -461,3 +461,12 @@ def test_what_the_mask_leaves_is_not_another_secret() -> None:
     register_secret("xleakedx")
     assert mask("*" * 40) == "***"
     assert mask("le***aked-xleakedx-leakleaked") == "le***aked-***-leak***"
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_no_rule_is_spared_a_text_that_it_matches(data: st.DataObject) -> None:
+    """`mask` looks closely only at what its first glance suspects."""
+    pattern, _ = data.draw(st.sampled_from(secrets._RULES))
+    text = data.draw(st.from_regex(pattern))
+    assert secrets._SUSPECT.search(text)

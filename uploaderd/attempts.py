@@ -190,10 +190,9 @@ class Attempts:
             await self._surroundings.safe(claim)
 
     def _learn_speed(self, progress: Progress, seconds: float) -> None:
-        """What one part moved at. Failures tell too: on a slow link nothing else may ever come."""
+        """What one request moved at. Failures tell too: on a slow link nothing else may ever come."""
         if seconds > 0 and progress.sent >= TELLING:
-            lanes = 1 if progress.sent <= progress.size / 2 else self._max_parts
-            self._part_rate = progress.sent / seconds / lanes
+            self._part_rate = progress.sent / seconds / progress.lanes
 
     async def _decide(self, claim: Claim, progress: Progress, fault: Fault) -> None:
         """Write what happened, and what comes next."""

@@ -122,6 +122,7 @@ class Daemon:
             raise
         # What start-up made stays for good: the collector need not walk it again and again.
         gc.freeze()
+        gc.enable()
 
     def _log_configuration(self) -> None:
         for secret in self._config.secrets():

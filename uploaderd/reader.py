@@ -175,17 +175,24 @@ class OpenRecording:
         """The range [offset, offset + size). `pace` is awaited with each window's size first."""
         return Body(self, offset, size, md5=md5, pace=pace)
 
-    async def look_again(self) -> bool:
+    async def look_again(self, writer_has: Callable[[int], bool | None] | None = None) -> bool:
         """Whether the file still has a name; its content must be what was opened.
 
         False once it was unlinked, all of it: what was read is whole, and this is the last of it. A file
         that is merely not at its path was moved, or its mount went away: it has a name somewhere.
+        `writer_has`, given the descriptor, tells whether somebody has the file open for writing.
 
         Raises:
-            FileChanged: the content changed, or another file took the path.
+            FileChanged: the content changed, another file took the path, or somebody is writing to it.
         """
 
         def looked() -> bool:
+            named = looked_at_name()
+            if writer_has is not None and writer_has(self._fd):
+                raise FileChanged("somebody has the file open for writing again", code="writer")
+            return named
+
+        def looked_at_name() -> bool:
             now = os.fstat(self._fd)
             if (now.st_size, now.st_mtime_ns) != (self.identity.size, self.identity.mtime_ns):
                 raise FileChanged(

@@ -41,13 +41,15 @@ class PartBook(Protocol):
 class Progress:
     """Live figures of one upload, for `status`; never written down.
 
-    `sent`: bytes on the wire in this attempt; `held`: bytes that the provider had before it.
+    `sent`: bytes on the wire in this attempt; `held`: bytes that the provider had before it;
+    `lanes`: requests among which `sent` was shared.
     """
 
     size: int
     held: int = 0
     sent: int = 0
     done: int = 0
+    lanes: int = 1
 
 
 @dataclass(slots=True)
@@ -103,6 +105,8 @@ class Sender:
             for piece in plan.ranges(self._file.size, self._session.part_size)
             if piece.number not in numbers
         )
+        left = -(-self._file.size // self._session.part_size) - len(numbers)
+        self._progress.lanes = max(1, min(self._conditions.max_parts, left))
         sent: list[Part] = []
         await self._send_at_once(missing, sent)
         return tuple(sorted((*kept, *sent), key=lambda part: part.number))
@@ -167,7 +171,7 @@ class Sender:
                     faults.append(fault)
 
         async with asyncio.TaskGroup() as lanes:
-            for _ in range(self._conditions.max_parts):
+            for _ in range(self._progress.lanes):
                 lanes.create_task(lane())
         if faults:
             # The one that says most: a part that needs a person before one that needs patience.

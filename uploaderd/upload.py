@@ -360,9 +360,7 @@ class Upload:
 
     async def _unchanged(self, file: OpenRecording) -> None:
         """Nothing of a mixture is completed: the file is what it was, and nobody writes to it."""
-        self._unlinked = not await file.look_again()
-        if await file.on_thread(lambda: self._wishes.writer_has(file.fileno())):
-            raise FileChanged("somebody has the file open for writing again", code="writer")
+        self._unlinked = not await file.look_again(self._wishes.writer_has)
 
     # --- proving -------------------------------------------------------------------------------
 

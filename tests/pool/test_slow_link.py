@@ -46,3 +46,22 @@ async def test_parts_become_as_small_as_the_link_is_slow(
     assert found is not None and found.content == content
     taken = [entry.received for entry in strict.log.entries("PutBlock") if entry.status == 201]
     assert max(taken) <= 4 * MIB
+
+
+@pytest.mark.at("s3")
+@pytest.mark.parametrize(("parts", "lanes"), [(0.5, 1), (1.5, 2), (3.5, 2)])
+async def test_a_speed_is_shared_among_the_requests_that_there_were(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, parts: float, lanes: int
+) -> None:
+    """Two parts are allowed at a time; a file of one request has the whole speed to itself."""
+    made: list[send.Progress] = []
+
+    def progress(size: int) -> send.Progress:
+        made.append(send.Progress(size))
+        return made[-1]
+
+    monkeypatch.setattr(attempts, "Progress", progress)
+    recording = await rig.queue("a.ts", content_of(int(parts * rig.place.part_size)))
+    async with rig.working():
+        await rig.settled(recording)
+    assert [one.lanes for one in made] == [lanes]

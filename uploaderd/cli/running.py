@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -56,6 +57,9 @@ def run(
     """
     if expect is not None and not until_safe:
         raise typer.BadParameter("--expect says when --until-safe may end; give both")
+    # Nothing that the imports make is garbage: looking for some is a sixth of the start. The daemon turns
+    # the collector on again once it stands.
+    gc.disable()
     from uploaderd.config import load
 
     read = partial(load, named_file(context, config), secrets_dir=secrets_dir, quickstart=quickstart)
