@@ -32,6 +32,11 @@ class FakeClock:
         heapq.heappush(self._sleepers, (self._monotonic + seconds, self._count, future))
         await future
 
+    @property
+    def sleeping(self) -> int:
+        """How many sleep."""
+        return len(self._sleepers)
+
     def advance(self, seconds: float) -> None:
         """Move both clocks on; whoever slept until then wakes."""
         self._monotonic += seconds

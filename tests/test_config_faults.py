@@ -329,11 +329,11 @@ def test_quiet_time() -> None:
 def test_what_is_not_supported_yet_is_refused(tmp_path: Path, pending: object) -> None:
     asked = {
         "keep_for": '"30d"', "on_stop": '"drain"', "drain_timeout": '"1h"', "bandwidth": '"40Mbit/s"',
-        "listen": '"127.0.0.1:9"', "token": '"sesame"', "finished": '"marker"', "container_check": '"warn"',
+        "finished": '"marker"', "container_check": '"warn"',
         "expect_every": '"1h"', "policy": '"delete-when-safe"', "without_lease": "true",
         "remove_empty_dirs": "true", "lock_mode": '"governance"\nretain_for = "1d"',
         "retain_for": '"1d"\nlock_mode = "governance"', "legal_hold": "true",
-        "order": '"newest"', "priority": "1", "socket_group": '"adm"',
+        "order": '"newest"', "priority": "1",
     }  # fmt: skip
     assert pending in PENDING
     key = getattr(pending, "key")  # noqa: B009 - parametrize hands over an object

@@ -30,6 +30,7 @@ from uploaderd.logs.setup import configure as configure_logs
 from uploaderd.logs.setup import get_logger
 from uploaderd.notice import effective_lines
 from uploaderd.notify import ServiceManager, standing
+from uploaderd.serving import Serving
 
 log = get_logger(__name__)
 
@@ -47,10 +48,11 @@ Errand = Callable[[Generation, Ledger, Clock], Awaitable[int]]
 class Daemon:
     """One daemon on one ledger.
 
-    `application` is what the control socket serves. `reload` gives the configuration anew, or raises
-    ConfigError; None where there is no file to read. `until_safe` is the number of recordings that
-    must at least be there and safe before it ends by itself; None: it never does. An `errand` is what it
-    is started for: it ends once that is done, with the status that it gives.
+    `application` is what is served on the control socket and where `[web] listen` says. `reload` gives
+    the configuration anew, or raises ConfigError; None where there is no file to read. `until_safe` is
+    the number of recordings that must at least be there and safe before it ends by itself; None: it
+    never does. An `errand` is what it is started for: it ends once that is done, with the status that it
+    gives.
     """
 
     def __init__(
@@ -64,7 +66,6 @@ class Daemon:
         clock: Clock | None = None,
     ) -> None:
         self._config = config
-        self._application = application
         self._reload = reload
         self._until_safe = until_safe
         self._errand = errand
@@ -79,7 +80,8 @@ class Daemon:
         self._status = OK
         self._work: asyncio.Task[None] | None = None
         self._manager = ServiceManager.found_in(os.environ)
-        self.live = Live(self._clock, self._ledger)
+        self.live = Live(self._clock, self._ledger, config)
+        self._serving = Serving(application(self.live), config.web, self._clock)
 
     async def run(self) -> int:
         """Start, work until told to stop, stop; the exit status.
@@ -114,10 +116,10 @@ class Daemon:
         try:
             ignore_lease_signals()
             self._listen_to_signals()
-            await self.live.serve(self._application(self.live), self._config.web.socket)
+            await self._serving.begin()
             await self._ledger.insist(_note, "started", {"version": __version__})
         except BaseException:
-            await self.live.close()
+            await self._serving.close()
             await self._ledger.close()
             raise
         # What start-up made stays for good: the collector need not walk it again and again.
@@ -148,7 +150,7 @@ class Daemon:
             log.warning("uploads were cut off; they go on", uploads=interrupted)
         registered = await self._registered()
         generation = Generation(self._config, registered, self._ledger, self._clock)
-        self.live.generation = generation
+        self.live.config, self.live.generation = self._config, generation
         self._work = asyncio.create_task(generation.run(), name="generation")
         watching = asyncio.create_task(self._until_done(generation), name="until-done")
         changed = asyncio.create_task(self._changed.wait())
@@ -279,9 +281,10 @@ class Daemon:
         except ConfigError as error:
             log.error("the new configuration is refused; the old one stays", faults=list(error.faults))
             return None
-        if (config.ledger.path, config.web.socket) != (self._config.ledger.path, self._config.web.socket):
+        if _places(config) != _places(self._config):
             log.error(
-                "the ledger's path and the socket change only at a restart; the old configuration stays"
+                "the ledger's path, the socket, its group and [web] listen change only at a restart;"
+                " the old configuration stays"
             )
             return None
         return config
@@ -313,13 +316,18 @@ class Daemon:
         return totals.safe + totals.troubled >= (self._until_safe or 0)
 
     async def _end(self) -> None:
-        await self.live.close()
+        await self._serving.close()
         try:
             await self._ledger.run(_note, "stopped", {"status": self._status})
         except LedgerError as error:
             log.error("the end could not be written to the ledger", reason=str(error))
         await self._ledger.close()
         log.info("uploaderd has stopped", status=self._status)
+
+
+def _places(config: Config) -> tuple[object, ...]:
+    """What is opened once, at the start."""
+    return config.ledger.path, config.web.socket, config.web.socket_group, config.web.listen
 
 
 def _first(group: BaseException) -> BaseException:

@@ -6,42 +6,28 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-from aiohttp import web
+from typing import TYPE_CHECKING, Any
 
 from uploaderd.clock import Clock
+from uploaderd.config import Config
 from uploaderd.errors import LedgerFull
 from uploaderd.keys import text_of
 from uploaderd.ledger import Ledger, Transaction
-from uploaderd.logs.setup import get_logger
 from uploaderd.model import FailureClass
 from uploaderd.report.model import iso
 
 if TYPE_CHECKING:
     from uploaderd.generation import Generation
 
-log = get_logger(__name__)
-
-SOCKET_PATH_BYTES: Final = 107
-"""Longest path of a Unix socket (unix(7): 108 with the closing zero)."""
-
-
-GOODBYE_SECONDS: Final = 1.0
-"""How long answers that are under way may take when the daemon ends."""
-
-_HINT: Final = "set [web] socket"
-
 
 class Live:
-    """The daemon's live values, and the socket that tells them."""
+    """The daemon's live values; `config` is the configuration in effect, or about to be."""
 
-    def __init__(self, clock: Clock, ledger: Ledger) -> None:
+    def __init__(self, clock: Clock, ledger: Ledger, config: Config) -> None:
         self.clock = clock
         self.ledger = ledger
-        self._runner: web.AppRunner | None = None
-        self._socket: Path | None = None
+        self.config = config
+        self.started_at = clock.now()
         self.generation: Generation | None = None
 
     def values(self) -> Mapping[str, Any]:
@@ -98,41 +84,9 @@ class Live:
             return False
         return True
 
-    async def serve(self, application: web.Application, socket: Path) -> None:
-        """Answer on the control socket. A socket that cannot be had is said, and lived without."""
-        if len(os.fsencode(socket)) > SOCKET_PATH_BYTES:
-            log.warning("no control socket: its path is too long", socket=str(socket), hint=_HINT)
-            return
-        # Who waits for something long hears no more once the daemon ends; it does not wait for them.
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=GOODBYE_SECONDS)
-        await self._runner.setup()
-        before = os.umask(0o177)
-        try:
-            _make_way(socket)
-            await web.UnixSite(self._runner, str(socket)).start()
-            self._socket = socket
-        except OSError as error:
-            log.warning("no control socket", socket=str(socket), reason=error.strerror, hint=_HINT)
-        finally:
-            os.umask(before)
-
-    async def close(self) -> None:
-        """Stop answering. Idempotent."""
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            await runner.cleanup()
-        if self._socket is not None:
-            self._socket.unlink(missing_ok=True)
-            self._socket = None
-
     @property
     def now(self) -> int:
         return self.clock.now()
-
-
-def _make_way(socket: Path) -> None:
-    socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    socket.unlink(missing_ok=True)  # the ledger's lock says that nobody else serves it
 
 
 def _nothing(tx: Transaction) -> float:

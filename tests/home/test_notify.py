@@ -16,6 +16,7 @@ from tests.end_to_end.box import Box
 from tests.home.listening import Listening
 from uploaderd import notify
 from uploaderd.clock import SystemClock
+from uploaderd.config import Config
 from uploaderd.ledger import Ledger
 from uploaderd.live import Live
 from uploaderd.model import Word
@@ -98,10 +99,12 @@ async def test_a_ledger_that_stands_still_gives_no_sign_of_life(tmp_path: Path, 
     await ledger.open()
     told_manager = ServiceManager(manager.env["NOTIFY_SOCKET"], 0.3)
 
+    live = Live(clock, ledger, Config())
+
     async def line() -> str:
         return "SAFE"
 
-    telling = asyncio.create_task(told_manager.keep_telling(Live(clock, ledger).alive, line, clock))
+    telling = asyncio.create_task(told_manager.keep_telling(live.alive, line, clock))
     go_on = threading.Event()
     try:
         await manager.hears("WATCHDOG=1")

@@ -6,6 +6,7 @@ running daemon, which pauses and heals.
 
 from __future__ import annotations
 
+import grp
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -55,6 +56,11 @@ def lacks(config: Config, env: Mapping[str, str]) -> Iterator[Fault]:
                 yield Fault(
                     ("sources", name, "key"), f"the variable {variable}, which the key takes up, is not set"
                 )
+    group = config.web.socket_group
+    if group is not None and group not in (known := [entry.gr_name for entry in grp.getgrall()]):
+        yield Fault(
+            ("web", "socket_group"), f"this machine has no group {group!r}{nearest(group, known)}; make it"
+        )
     if config.web.listen and not config.web.token and config.web.listen.rpartition(":")[0] not in LOOPBACK:
         yield Fault(("web", "token"), "is missing: others than this machine may ask only with one")
 

@@ -38,9 +38,6 @@ class Pending:
 PENDING: Final = (
     Pending("daemon.bandwidth", "limiting the bandwidth"),
     Pending("daemon.order", "the order of work"),
-    Pending("web.socket_group", "a group that may read through the socket"),
-    Pending("web.listen", "the status page over TCP"),
-    Pending("web.token", "the status page over TCP"),
     Pending("sources.*.priority", "the order of work"),
     Pending("sources.*.expect_every", "the alarm for silent sources"),
     Pending("providers.*.bandwidth", "limiting the bandwidth"),

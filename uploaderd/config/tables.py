@@ -96,7 +96,7 @@ class Web(Table):
         " beside the ledger.",
     )
     socket_group: Text | None = Field(
-        None, description="A group that may read through the socket; its owner may always."
+        None, description="A group that may read through the socket, and not act; its owner may do both."
     )
     listen: Annotated[Text, AfterValidator(_listen)] | None = Field(
         None, description="Status page, health and metrics over TCP at this `host:port`."

@@ -1,17 +1,18 @@
-"""What the daemon answers over HTTP; so far, for the command line beside it, on a Unix socket."""
+"""What the daemon answers over HTTP: on its control socket and, where wanted, over TCP."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from uploaderd.live import Live
-from uploaderd.web import control
+from uploaderd.web import access, control
 from uploaderd.web.keys import LIVE
 
 
 def application(live: Live) -> web.Application:
-    """The application that the control socket serves."""
-    app = web.Application()
+    """The application; both doors lead to the same one."""
+    app = web.Application(middlewares=[access.guard])
+    app.on_response_prepare.append(access.protect)
     app[LIVE] = live
     app.router.add_get("/healthz", _health)
     app.router.add_get("/api/v1/live", _live)

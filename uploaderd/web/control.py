@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import struct
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -22,12 +20,10 @@ from uploaderd.acts.carry_out import carry_out
 from uploaderd.acts.orders import ORDERS, Order
 from uploaderd.errors import LedgerError, LedgerFull, Refused
 from uploaderd.logs.setup import get_logger
+from uploaderd.web.access import peer
 from uploaderd.web.keys import LIVE
 
 log = get_logger(__name__)
-
-_UCRED: Final = "3i"
-"""`struct ucred` of unix(7): pid, uid, gid."""
 
 MOST_BYTES: Final = 2**20
 """Of one order: enough for ten thousand recordings by name."""
@@ -38,8 +34,8 @@ def add_to(app: web.Application) -> None:
 
 
 async def _act(request: web.Request) -> web.StreamResponse:
-    uid = _peer(request)
-    if uid not in (0, os.geteuid()):
+    uid = peer(request)
+    if uid is None or uid not in (0, os.geteuid()):
         return _no(403, Refused("only the daemon's own user and root may do that", kind="problem"))
     kind = ORDERS.get(request.match_info["name"])
     if kind is None:
@@ -86,13 +82,3 @@ def told(refused: Refused) -> dict[str, str]:
 
 def _no(status: int, refused: Refused) -> web.Response:
     return web.json_response({"refused": told(refused)}, status=status)
-
-
-def _peer(request: web.Request) -> int:
-    """The user at the other end, as the kernel tells; -1 if this is no Unix socket."""
-    assert request.transport is not None
-    peer = request.transport.get_extra_info("socket")
-    if peer is None or peer.family != socket.AF_UNIX:
-        return -1
-    ucred = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(_UCRED))
-    return int(struct.unpack(_UCRED, ucred)[1])
