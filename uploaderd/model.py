@@ -200,6 +200,8 @@ class ObjectInfo:
     crc64nvme: int | None = None
     md5: bytes | None = None
     generation: str | None = None
+    archived: bool = False
+    """It must be brought back from an archive tier before it can be read."""
     read_back: bool = False
     """The checksum is of what was read back after the write, past every cache (a directory's)."""
 

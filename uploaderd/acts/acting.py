@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import pwd
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from uploaderd.clock import Clock
 from uploaderd.config import Config
 from uploaderd.errors import Refused
 from uploaderd.generation import Generation
-from uploaderd.ledger import Ledger, Transaction, read
+from uploaderd.ledger import Ledger, Transaction, connect_readonly, read
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Tell = Callable[[Mapping[str, Any]], Awaitable[None]]
 """Takes how far something is, as plain values."""
@@ -40,6 +46,21 @@ class Acting:
     @property
     def generation(self) -> Generation | None:
         return self.at_work()
+
+    async def read(
+        self, ask: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Ask the ledger on a thread, beside its writer: what is asked may be long.
+
+        Raises:
+            LedgerError: it cannot be read.
+        """
+
+        def on_thread() -> T:
+            with closing(connect_readonly(self.ledger.path)) as conn:
+                return ask(conn, *args, **kwargs)
+
+        return await asyncio.to_thread(on_thread)
 
     def wake(self) -> None:
         """Something was queued."""

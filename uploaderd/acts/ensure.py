@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import closing
-from typing import Any, Final, TypeVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from uploaderd.acts import verify
@@ -20,11 +19,9 @@ from uploaderd.acts.orders import Ensure, Verify
 from uploaderd.errors import LocalFault, Refused
 from uploaderd.generation import Generation
 from uploaderd.keys import text_of
-from uploaderd.ledger import Event, Transaction, acts, awaiting, connect_readonly, read
+from uploaderd.ledger import Event, Transaction, acts, awaiting, read
 from uploaderd.model import RecordingState
 from uploaderd.report.status import reason
-
-T = TypeVar("T")
 
 LOOK_SECONDS: Final = 0.3
 """How often it is looked how far things are."""
@@ -134,7 +131,7 @@ class _Ensuring:
         if order.files is None:
             for name in self._generation.watchers:
                 await self._sweep(name)
-            self._top = await self._read(awaiting.newest)
+            self._top = await self._acting.read(awaiting.newest)
             return
         self._rows |= await self._acting.ledger.run(
             lambda tx: {recording(tx, public_id).row for public_id in order.recordings}
@@ -151,16 +148,16 @@ class _Ensuring:
                 for path in settled:
                     del files[path]
                 await self._ask(name, settled)
-        stands = await self._read(awaiting.stands, self._rows)
+        stands = await self._acting.read(awaiting.stands, self._rows)
         while successors := {one.successor for one in stands if one.successor is not None} - self._rows:
             self._rows |= successors
-            stands = await self._read(awaiting.stands, self._rows)
+            stands = await self._acting.read(awaiting.stands, self._rows)
         # A sweep may have found files whose recordings are newer than all those that it knew.
         waiting = sum(
             one.state == RecordingState.WAITING for one in stands if self._top is None or one.row > self._top
         )
         if self._top is not None:
-            waiting += await self._read(awaiting.waiting_upto, self._top)
+            waiting += await self._acting.read(awaiting.waiting_upto, self._top)
         self._waiting = waiting + sum(map(len, self._files.values()))
         self._of = max(self._of, self._waiting, len(self._rows) if self._top is None else 0)
         return self._waiting > 0
@@ -214,16 +211,16 @@ class _Ensuring:
             for running in pool.running.values()
             if self._top is not None or running.claim.recording_id in self._rows
         ]
-        return {**self._values(), "uploading": uploading, "troubles": await self._read(self._troubles)}
+        return {**self._values(), "uploading": uploading, "troubles": await self._acting.read(self._troubles)}
 
     async def result(self) -> Mapping[str, Any]:
         """What came of it."""
-        failed, failures = await self._read(self._failed)
+        failed, failures = await self._acting.read(self._failed)
         return {
             **self._values(),
             "failed": dict([*self._useless.items(), *failed.items()][:NAMED]),
             "failures": failures + len(self._useless),
-            "troubles": await self._read(self._troubles),
+            "troubles": await self._acting.read(self._troubles),
         }
 
     def _values(self) -> dict[str, Any]:
@@ -272,15 +269,6 @@ class _Ensuring:
             for row in read.providers(conn)
             if row.waiting and (row.paused_by or row.problem_message)
         }
-
-    async def _read(self, ask: Callable[..., T], *args: object) -> T:
-        """Ask the ledger on a thread, beside its writer: what is asked may be long."""
-
-        def on_thread() -> T:
-            with closing(connect_readonly(self._generation.config.ledger.path)) as conn:
-                return ask(conn, *args)
-
-        return await asyncio.to_thread(on_thread)
 
 
 def _by_source(files: Iterable[tuple[str, str]]) -> dict[str, list[bytes]]:

@@ -93,7 +93,17 @@ class Release:
     recordings: tuple[str, ...]
 
 
-Order = Pause | Resume | Retry | Acknowledge | Release | Ensure | Verify
+@dataclass(frozen=True, slots=True)
+class Url:
+    """A URL to read a recording with, by its id, or an object by its key; good for so many seconds."""
+
+    expires: float
+    recording: str | None = None
+    key: str | None = None
+    provider: str | None = None
+
+
+Order = Pause | Resume | Retry | Acknowledge | Release | Ensure | Verify | Url
 
 ORDERS: Final[dict[str, type[Order]]] = {
     "pause": Pause,
@@ -103,5 +113,6 @@ ORDERS: Final[dict[str, type[Order]]] = {
     "release": Release,
     "ensure": Ensure,
     "verify": Verify,
+    "url": Url,
 }
 """By the name under which the control socket takes them."""

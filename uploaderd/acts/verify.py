@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from uploaderd import checksum
@@ -22,7 +21,7 @@ from uploaderd.acts.providers import Openable, opened
 from uploaderd.copies import Answer, Asked, CleanupProvider, ask
 from uploaderd.errors import Fault, Refused
 from uploaderd.keys import text_of
-from uploaderd.ledger import Transaction, audit, awaiting, connect_readonly
+from uploaderd.ledger import Transaction, audit, awaiting
 from uploaderd.ledger.audit import Kept, Position
 from uploaderd.logs.setup import get_logger
 from uploaderd.model import Checksum, FailureClass
@@ -30,7 +29,6 @@ from uploaderd.provider import Provider
 from uploaderd.send import STALL_SECONDS, Watchdog
 
 log = get_logger(__name__)
-T = TypeVar("T")
 
 PAGE: Final = 64
 """Recordings of which all copies are asked for before the place is noted from which to go on."""
@@ -114,7 +112,7 @@ class _Verifying:
     async def run(self) -> Mapping[str, Any]:
         rows = await rows_of(self._order, self._acting)
         place = await self._begin()
-        self._extent = await self._read(audit.extent, place.after, place.upto, rows)
+        self._extent = await self._acting.read(audit.extent, place.after, place.upto, rows)
         async with opened(self._acting, self._extent) as self._providers:
             begins = {
                 name: {"copies": one.copies, "bytes": one.bytes, "in_use": name in self._providers}
@@ -122,7 +120,7 @@ class _Verifying:
             }
             await self._tell({"begins": begins})
             try:
-                while page := await self._read(audit.kept, place.after, place.upto, rows, PAGE):
+                while page := await self._acting.read(audit.kept, place.after, place.upto, rows, PAGE):
                     await self._check(page)
                     place = Position(place.deep, page[-1].row, place.upto)
                     await self._note(place, whole=rows is None)
@@ -148,7 +146,7 @@ class _Verifying:
                 kind = "a deep run" if self._order.deep else "a run"
                 raise Refused(f"no such run was cut off: there is {kind} to begin, without --resume")
             return place
-        return Position(self._order.deep, 0, await self._read(awaiting.newest))
+        return Position(self._order.deep, 0, await self._acting.read(awaiting.newest))
 
     async def _check(self, page: list[Kept]) -> None:
         """Ask for all copies of these recordings."""
@@ -286,15 +284,6 @@ class _Verifying:
             "unasked": dict(found.unasked),
             "why": found.why,
         }
-
-    async def _read(self, question: Callable[..., T], *args: object) -> T:
-        """Ask the ledger on a thread, beside its writer: what is asked may be long."""
-
-        def on_thread() -> T:
-            with closing(connect_readonly(self._acting.ledger.path)) as conn:
-                return question(conn, *args)
-
-        return await asyncio.to_thread(on_thread)
 
 
 class Pace:

@@ -16,6 +16,7 @@ from uploaderd.cli import (
     exits,
     ledgers,
     recordings,
+    retrieving,
     running,
     say,
     status,
@@ -62,6 +63,7 @@ app.command("history", epilog=recordings.HISTORY_EXAMPLES)(recordings.history)
 app.command("why", epilog=recordings.WHY_EXAMPLES)(recordings.why)
 app.command("ensure", epilog=ensuring.EXAMPLES)(ensuring.ensure)
 app.command("verify", epilog=verifying.EXAMPLES)(verifying.verify)
+app.command("url", epilog=retrieving.EXAMPLES)(retrieving.url)
 app.command("retry", epilog=deciding.RETRY_EXAMPLES)(deciding.retry)
 app.command("pause", epilog=deciding.PAUSE_EXAMPLES)(deciding.pause)
 app.command("resume", epilog=deciding.RESUME_EXAMPLES)(deciding.resume)

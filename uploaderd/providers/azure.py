@@ -209,6 +209,7 @@ class Azure:
             etag=found.etag,
             version_id=found.version_id,
             token=Token(token) if token else None,
+            archived=found.blob_tier == "Archive",
         )
 
     async def read(self, key: str, version_id: str | None = None) -> AsyncIterator[bytes]:

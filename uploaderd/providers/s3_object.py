@@ -80,7 +80,15 @@ def written(key: str, size: int, token: Token | None, reply: Reply) -> ObjectInf
         crc32c=Algorithm.CRC32C.told(reply),
         crc64nvme=Algorithm.CRC64NVME.told(reply),
         md5=md5_etag(reply),
+        archived=_archived(reply),
     )
+
+
+def _archived(reply: Reply) -> bool:
+    """Whether RestoreObject must bring it back first; HeadObject's reference, "Restore", "ArchiveStatus"."""
+    restored = 'ongoing-request="false"' in reply.get("Restore", "")
+    asleep = reply.get("StorageClass") in ("GLACIER", "DEEP_ARCHIVE") or "ArchiveStatus" in reply
+    return asleep and not restored
 
 
 def _plain(value: str) -> str:
