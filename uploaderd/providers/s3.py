@@ -35,6 +35,7 @@ from uploaderd.providers.s3_checksum import (
     content_md5,
     etag_of,
 )
+from uploaderd.providers.s3_direct import Direct
 from uploaderd.providers.s3_endpoint import Endpoint
 from uploaderd.providers.s3_faults import code_of, status_of, unknown_header
 from uploaderd.providers.s3_login import is_amazon
@@ -71,6 +72,7 @@ class S3:
         self._config = config
         self._endpoint = endpoint
         self._client = endpoint.client
+        self._direct = Direct(endpoint.client, endpoint.login, config.bucket)
         self._trying = endpoint.trying
         self._at = endpoint.at
         self._amazon = is_amazon(config.endpoint_url)
@@ -143,12 +145,13 @@ class S3:
         async with self._endpoint.sending(act, sending):
             asked = await self._asked(algorithm, body) if not (algorithm.whole and lean) else {}
             try:
-                reply = await self._client.upload_part(
-                    **self._at(session.spec.key),
-                    **asked,
-                    UploadId=upload,
-                    PartNumber=number,
-                    Body=_wire(sending),
+                reply = await self._direct.ask(
+                    "UploadPart",
+                    "PUT",
+                    session.spec.key,
+                    asked,
+                    query={"partNumber": str(number), "uploadId": upload},
+                    body=_wire(sending),
                 )
             except ClientError as error:
                 if not (algorithm.whole and lean and sending.failure is None and unknown_header(error)):
@@ -201,14 +204,8 @@ class S3:
         async def write(way: Way) -> Reply:
             nonlocal tried
             tried = await self._asked(way.algorithm, body)
-            reply: Reply = await self._client.put_object(
-                **self._at(spec.key),
-                **described(spec, self._config),
-                **tried,
-                **condition(spec, way),
-                Body=_wire(sending),
-            )
-            return reply
+            members = described(spec, self._config) | tried | condition(spec, way)
+            return await self._direct.ask("PutObject", "PUT", spec.key, members, body=_wire(sending))
 
         way, reply = await self._make_visible("put", spec, act, write, sending)
         sent = await self._sent(sending, body, act)
@@ -264,7 +261,7 @@ class S3:
         try:
             with self._trying(act):
                 try:
-                    reply = await self._client.head_object(**self._at(key), ChecksumMode="ENABLED")
+                    reply = await self._direct.ask("HeadObject", "HEAD", key, {"ChecksumMode": "ENABLED"})
                 except ClientError as error:
                     if status_of(error) == 404:
                         return None
