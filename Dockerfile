@@ -38,6 +38,7 @@ ENV PATH=/opt/uploaderd/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     STATE_DIRECTORY=/var/lib/uploaderd \
     RUNTIME_DIRECTORY=/run/uploaderd \
+    RECORDINGS_DIR=/recordings \
     UPLOADERD_DAEMON__ON_STOP=drain
 # Anybody's, because the daemon should run under the recorder's uid (docker run --user), whichever that is. A
 # volume takes this over when it is made; the files in it are their owner's alone.

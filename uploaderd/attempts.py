@@ -73,7 +73,10 @@ class Surroundings:
 
 
 class Attempts:
-    """Carries out attempts at one provider, any number at once."""
+    """Carries out attempts at one provider, any number at once.
+
+    `timeout` is the longest that an attempt may take, in seconds.
+    """
 
     def __init__(
         self,
@@ -85,6 +88,8 @@ class Attempts:
         standing: Standing,
         *,
         max_parts: int,
+        backoff: retry.Backoff = retry.UPLOADS,
+        timeout: float | None = None,
     ) -> None:
         self._name = name
         self._id = provider_id
@@ -94,6 +99,8 @@ class Attempts:
         self._standing = standing
         self._halting = asyncio.Event()
         self._max_parts = max_parts
+        self._backoff = backoff
+        self._timeout = timeout
         self._part_rate: float | None = None
         self.running: dict[int, Running] = {}
         self.meter = Meter(clock.monotonic)
@@ -161,11 +168,19 @@ class Attempts:
         book = UploadBook(self._ledger, claim, self._id)
         wishes = self._surroundings.wishes(claim, self._part_rate)
         log.debug("upload begins", key=claim.key, size=claim.identity.size, resumes=claim.handle is not None)
+        limit = asyncio.timeout(self._timeout)
         try:
-            return await Upload(claim, provider, book, wishes, conditions, running.progress).run()
+            async with limit:
+                return await Upload(claim, provider, book, wishes, conditions, running.progress).run()
         except (Fault, Stopped, LedgerError):
             raise
         except Exception as error:
+            if limit.expired():
+                raise Fault(
+                    f"the attempt took longer than {self._timeout:g} s; the next goes on from its parts",
+                    code="AttemptTimeout",
+                    hint=f"raise attempt_timeout of [providers.{self._name}], if the link is slow",
+                ) from None
             # Not in the provider's own table: waited out, and logged in full by `_decide`.
             raise Fault(
                 mask(f"{type(error).__name__}: {error}"), code=type(error).__name__, recognised=False
@@ -205,7 +220,7 @@ class Attempts:
             case FileVanished():
                 await self._vanished(claim, progress, fault)
             case LocalFault():
-                delay = retry.UPLOADS.delay(claim.failures + 1, self._surroundings.chance)
+                delay = self._backoff.delay(claim.failures + 1, self._surroundings.chance)
                 await self._later(claim, progress, fault, delay)
             case FileChanged(code="superseded"):
                 await run(work.failed, claim.upload_id, fault)
@@ -224,7 +239,7 @@ class Attempts:
                     await run(work.requeue, claim.upload_id, fault)
                     log.warning("upload waits for its provider", **told(fault))
                 else:
-                    delay = retry.UPLOADS.delay(
+                    delay = self._backoff.delay(
                         claim.failures + 1, self._surroundings.chance, fault.retry_after
                     )
                     await self._later(claim, progress, fault, delay)

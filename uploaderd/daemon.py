@@ -24,11 +24,12 @@ from uploaderd.finished import ignore_lease_signals
 from uploaderd.generation import Generation, Registered, register
 from uploaderd.ledger import Event, Ledger, Transaction, read, work
 from uploaderd.ledger.lock import Holder
+from uploaderd.ledger.wanted import EVERYTHING
 from uploaderd.live import Live
 from uploaderd.logs import register_secret
 from uploaderd.logs.setup import configure as configure_logs
 from uploaderd.logs.setup import get_logger
-from uploaderd.notice import effective_lines
+from uploaderd.notice import effective_lines, switched
 from uploaderd.notify import ServiceManager, standing
 from uploaderd.serving import Serving
 
@@ -131,6 +132,7 @@ class Daemon:
             register_secret(secret)
         configure_logs(level=self._config.daemon.log_level, levels=self._config.daemon.log_levels)
         log.info("uploaderd starts", version=__version__, configuration=str(self._config.file or "built in"))
+        log.info("providers", **switched(self._config))
         for line in effective_lines(self._config):
             log.info("configuration", **line)
 
@@ -205,7 +207,8 @@ class Daemon:
             if self._errand is not None:
                 self._status = await self._errand(generation, self._ledger, self._clock)
             elif self._until_safe is not None:
-                await self._until_settled(generation, self._until_safe)
+                with generation.asked(lambda: EVERYTHING):
+                    await self._until_settled(generation, self._until_safe)
             else:
                 await asyncio.Event().wait()
         finally:

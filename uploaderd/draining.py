@@ -101,7 +101,13 @@ async def left(generation: Generation, ledger: Ledger) -> Left:
             late += [f"{roots[name]}/{text_of(path)}: somebody still writes it" for path in writing]
     totals, waiting, providers = await ledger.run(_waiting)
     for row in waiting:
-        owing = [name for name, upload in row.uploads.items() if upload.state != UploadState.VERIFIED]
+        owing = [
+            f"{name} (only what `uploaderd ensure` asks for is sent there)"
+            if name in generation.on_request
+            else name
+            for name, upload in row.uploads.items()
+            if upload.state != UploadState.VERIFIED
+        ]
         late.append(f"{roots.get(row.source, row.source)}/{text_of(row.path)}: not yet at {', '.join(owing)}")
     if late:
         alarming += [
@@ -148,8 +154,11 @@ async def _at_rest(generation: Generation, ledger: Ledger, *, for_writers: bool)
         writing = watcher.only_open
         if watcher.state["missing"] is None and (writing is None or (writing and for_writers)):
             return False
-    totals = await ledger.run(lambda tx: read.totals(tx.conn))
-    return totals.waiting == 0
+    totals, _, providers = await ledger.run(_waiting)
+    # What nobody asked for is not sent for want of time: it is left, and said to be.
+    idle = not any(generation.pools[name].running for name in generation.on_request)
+    held_back = idle and all(row.waiting == 0 for row in providers if row.name not in generation.on_request)
+    return totals.waiting == 0 or (bool(generation.on_request) and held_back)
 
 
 def _hurry(tx: Transaction) -> None:

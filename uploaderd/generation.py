@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -24,6 +25,7 @@ from uploaderd.finished import writer_has
 from uploaderd.intake import Intake, IntakeProvider
 from uploaderd.keys import text_of
 from uploaderd.ledger import Ledger, acts, health, intake, read
+from uploaderd.ledger.wanted import Wanted
 from uploaderd.logs.setup import get_logger
 from uploaderd.media import content_type
 from uploaderd.model import Claim, OnConflict, OnNewVersion
@@ -31,6 +33,7 @@ from uploaderd.provider import Provider
 from uploaderd.providers import open_provider
 from uploaderd.providers.bounds import bounds
 from uploaderd.retention import Retention
+from uploaderd.retry import Backoff
 from uploaderd.upload import Wishes
 from uploaderd.waiting import Pause, unless
 from uploaderd.watcher import Watcher
@@ -145,6 +148,19 @@ class Generation:
                 raise
             raise paused from None
 
+    @contextmanager
+    def asked(self, what: Callable[[], Wanted]) -> Iterator[None]:
+        """While it lasts, `what` goes to those providers as well that send on request alone."""
+        with ExitStack() as asking:
+            for pool in self.pools.values():
+                asking.enter_context(pool.asked(what))
+            yield
+
+    @property
+    def on_request(self) -> frozenset[str]:
+        """Providers that are sent nothing but what somebody asks for."""
+        return frozenset(name for name, pool in self.pools.items() if pool.on_request)
+
     def wake(self) -> None:
         """Something was queued."""
         for pool in self.pools.values():
@@ -237,6 +253,9 @@ class Generation:
             max_uploads=config.max_uploads,
             max_parts=config.max_parts,
             paused=name in registered.paused_providers,
+            on_request=not config.auto_upload,
+            backoff=Backoff(base=config.retry_delay),
+            attempt_timeout=config.attempt_timeout,
         )
 
     def _cleaner(self, name: str, source_id: int) -> Cleaner:

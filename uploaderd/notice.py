@@ -20,5 +20,12 @@ def effective_lines(config: Config) -> Iterator[dict[str, object]]:
             yield _line(table, values)
 
 
+def switched(config: Config) -> dict[str, object]:
+    """Which providers are on and which are off, and why; and variables that do nothing, if there are any."""
+    switches = config.switches
+    unused = {"unused": list(switches.unused)} if switches.unused else {}
+    return {"on": dict(switches.on), "off": dict(switches.off), **unused}
+
+
 def _line(table: str, values: dict[str, Any]) -> dict[str, object]:
     return {"table": table, "values": values}

@@ -7,7 +7,8 @@ closed, and sweeps up the sessions that will never be used again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from uploaderd.attempts import Attempts, Running, Surroundings
 from uploaderd.clock import Clock
@@ -15,10 +16,12 @@ from uploaderd.errors import CannotLook, Fault, LedgerBroken, LedgerFull
 from uploaderd.gate import Position
 from uploaderd.ledger import Ledger, Transaction, leftovers, work
 from uploaderd.ledger.leftovers import Leftover
+from uploaderd.ledger.wanted import Wanted
 from uploaderd.logs.setup import get_logger
 from uploaderd.meter import Meter
 from uploaderd.model import Milliseconds, Session
 from uploaderd.provider import Provider, Strays
+from uploaderd.retry import UPLOADS, Backoff
 from uploaderd.standing import PROBE_SECONDS, Standing
 from uploaderd.waiting import first_of, unless
 
@@ -29,7 +32,7 @@ class Pool:
     """Carries out one provider's uploads, at most `max_uploads` at once.
 
     `open_provider` makes the provider; it is tried again until it succeeds, for missing credentials
-    or an unreachable endpoint are no reason to end.
+    or an unreachable endpoint are no reason to end. `on_request`: only what somebody asks for is sent.
     """
 
     def __init__(
@@ -44,6 +47,9 @@ class Pool:
         max_uploads: int,
         max_parts: int,
         paused: bool = False,
+        on_request: bool = False,
+        backoff: Backoff = UPLOADS,
+        attempt_timeout: float | None = None,
     ) -> None:
         self.name = name
         self._id = provider_id
@@ -63,7 +69,11 @@ class Pool:
             surroundings,
             self._standing,
             max_parts=max_parts,
+            backoff=backoff,
+            timeout=attempt_timeout,
         )
+        self.on_request = on_request
+        self._asking: list[Callable[[], Wanted]] = []
         self._paused = asyncio.Event()
         """Set while a person wants nothing to be sent there."""
         if paused:
@@ -103,6 +113,16 @@ class Pool:
         if not self._stopping.is_set():
             self._attempts.go_on()
         self._wake.set()
+
+    @contextmanager
+    def asked(self, what: Callable[[], Wanted]) -> Iterator[None]:
+        """While it lasts, `what` may be sent though this provider sends on request alone."""
+        self._asking.append(what)
+        self._wake.set()
+        try:
+            yield
+        finally:
+            self._asking.remove(what)
 
     def hurry(self) -> None:
         """Somebody mended something: ask the provider now, not when its next probe is due."""
@@ -176,7 +196,7 @@ class Pool:
         room = self._standing.room(len(self._tasks), self._max_uploads)
         if self._stopping.is_set() or not room:
             return
-        for claim in await self._ledger.run(work.claim, self._id, room):
+        for claim in await self._ledger.run(work.claim, self._id, room, only=self._only()):
             task = asyncio.create_task(
                 self._attempts.carry_out(provider, claim), name=f"{self.name}:{claim.upload_id}"
             )
@@ -213,13 +233,17 @@ class Pool:
         if not self._standing.room(len(self._tasks), self._max_uploads):
             await self._wake.wait()
             return
-        upload, leftover = await self._ledger.run(_agenda, self._id)
+        upload, leftover = await self._ledger.run(_agenda, self._id, self._only())
         if leftover is not None and leftover <= self._clock.now():
             await self._sweep_up(provider)
         elif due := [at for at in (upload, leftover) if at is not None]:
             await self._wait(max(0.0, (min(due) - self._clock.now()) / 1000))
         else:
             await self._wake.wait()
+
+    def _only(self) -> Wanted | None:
+        """What may be sent; None: everything."""
+        return Wanted.any_of(what() for what in self._asking) if self.on_request else None
 
     async def _wait(self, seconds: float) -> None:
         """Sleep, unless woken."""
@@ -238,6 +262,8 @@ async def _sessions_of(provider: Provider, leftover: Leftover) -> Sequence[Sessi
         return ()
 
 
-def _agenda(tx: Transaction, provider_id: int) -> tuple[Milliseconds | None, Milliseconds | None]:
+def _agenda(
+    tx: Transaction, provider_id: int, only: Wanted | None
+) -> tuple[Milliseconds | None, Milliseconds | None]:
     """When the provider's next upload and its next leftover are due."""
-    return work.next_due(tx.conn, provider_id), leftovers.next_due(tx, provider_id)
+    return work.next_due(tx.conn, provider_id, only), leftovers.next_due(tx, provider_id)

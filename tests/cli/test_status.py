@@ -184,6 +184,7 @@ async def _calm(evening: Evening, conn: sqlite3.Connection) -> model.Status:
         ({"recordings": {"held": 1, "alarming": 1}}, "FAILING"),
         ({"providers": [{"state": "paused"}]}, "FAILING"),
         ({"providers": [{"state": "retrying"}]}, "SAFE"),
+        ({"providers": [{"in_trouble": 1}]}, "FAILING"),
         ({"providers": [{"state": "disabled"}]}, "SAFE"),
         ({"providers": [{"state": "disabled"}, {"state": "retired"}]}, "FAILING"),
         ({"sources": [{"state": "missing"}]}, "FAILING"),
@@ -224,6 +225,19 @@ async def test_what_was_acknowledged_is_in_no_alarm(lived: Evening, conn: sqlite
     found = status(conn, lived.config, HOLDER, LIVE, NOW)
     assert [one["state"] for one in found["troubled"]] == ["held"]
     assert (found["recordings"]["alarming"], found["recordings"]["failed"]) == (1, 1)
+
+
+async def test_an_upload_that_fails_again_and_again_is_in_trouble_though_still_tried(
+    lived: Evening, conn: sqlite3.Connection
+) -> None:
+    for limit, troubled in ((None, 0), (1, 1), (2, 0)):
+        providers = {
+            name: provider.model_copy(update={"trouble_after": limit})
+            for name, provider in lived.config.providers.items()
+        }
+        found = status(conn, lived.config.model_copy(update={"providers": providers}), HOLDER, LIVE, NOW)
+        assert sum(one["in_trouble"] for one in found["providers"]) == troubled
+        assert any("failed again and again" in why for why in found["reasons"]) == bool(troubled)
 
 
 # --- what it costs ---------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ class Rig:
         )
 
     @asynccontextmanager
-    async def working(self, **settings: Any) -> AsyncIterator[Pool]:
+    async def working(self, *, attempt_timeout: float | None = None, **settings: Any) -> AsyncIterator[Pool]:
         """A pool at work; stopped cleanly at the end."""
         table = self.settings | settings
 
@@ -163,6 +163,7 @@ class Rig:
             ),
             max_uploads=2,
             max_parts=2,
+            attempt_timeout=attempt_timeout,
         )
         task = asyncio.create_task(pool.run())
         try:

@@ -380,3 +380,18 @@ async def test_an_outage_writes_few_attempts_and_is_caught_up(
     async with rig.working():
         for recording in recordings:
             assert (await rig.settled(recording)).state == "safe"
+
+
+@pytest.mark.at("s3")
+async def test_an_attempt_that_takes_too_long_goes_on_from_its_parts(rig: Rig, strict: StrictServer) -> None:
+    """The third part hangs, well before the watchdog for stalled parts would see it."""
+    content = content_of(4 * rig.place.part_size)
+    recording = await rig.queue("a.mp4", content)
+    fault = Fault(Kind.STALL_BODY, protocol="s3", operation="UploadPart", skip=2, after_bytes=1000)
+    with strict.faults.expected(fault):
+        async with rig.working(attempt_timeout=1.0):
+            row = await rig.settled(recording)
+    upload = only(row)
+    assert await stored(rig, upload.key) == content
+    assert [attempt["code"] for attempt in await rig.attempts(recording)] == [None, "AttemptTimeout"]
+    assert upload.resumed_from >= 2 * rig.place.part_size

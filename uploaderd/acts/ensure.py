@@ -10,6 +10,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -20,6 +21,7 @@ from uploaderd.errors import LocalFault, Refused
 from uploaderd.generation import Generation
 from uploaderd.keys import text_of
 from uploaderd.ledger import Event, Transaction, acts, awaiting, read
+from uploaderd.ledger.wanted import Wanted
 from uploaderd.model import RecordingState
 from uploaderd.report.status import reason
 
@@ -54,13 +56,15 @@ async def ensure(order: Ensure, acting: Acting, tell: Tell) -> Mapping[str, Any]
                 await acting.ledger.run(_noted, order, acting.who)
             if order.force:
                 unproven = await _prove_again(order, acting, tell)
-            await making.begin()
-            while await making.look():
-                await tell(await making.progress())
-                await acting.clock.sleep(LOOK_SECONDS)
-                if making.over:
-                    making = _making(order, acting)
+            while True:
+                with making.asking():
                     await making.begin()
+                    while not making.over and await making.look():
+                        await tell(await making.progress())
+                        await acting.clock.sleep(LOOK_SECONDS)
+                if not making.over:
+                    break
+                making = _making(order, acting)
     except TimeoutError:
         late = await making.look() or not making.begun
     return {**await making.result(), "late": late, "unproven": unproven}
@@ -124,6 +128,10 @@ class _Ensuring:
         """Whether something else is at work by now: the configuration was read again."""
         return self._acting.generation is not self._generation
 
+    def asking(self) -> AbstractContextManager[None]:
+        """While it lasts, providers that send on request alone send what it is about."""
+        return self._generation.asked(lambda: Wanted(self._top or 0, self._rows))
+
     async def begin(self) -> None:
         """Find what it is about, and look at it."""
         order = self._order
@@ -160,6 +168,8 @@ class _Ensuring:
             waiting += await self._acting.read(awaiting.waiting_upto, self._top)
         self._waiting = waiting + sum(map(len, self._files.values()))
         self._of = max(self._of, self._waiting, len(self._rows) if self._top is None else 0)
+        if self._generation.on_request:
+            self._generation.wake()  # which have not heard of what is asked for since the last look
         return self._waiting > 0
 
     async def _sweep(self, name: str) -> None:

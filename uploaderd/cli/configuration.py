@@ -10,12 +10,13 @@ import typer
 
 from uploaderd.cli import say
 from uploaderd.cli.opened import configuration, named_file
-from uploaderd.cli.options import ConfigFile, SecretsDir, examples
+from uploaderd.cli.options import ConfigFile, EnvironmentFile, SecretsDir, examples
 
 CHECK_EXAMPLES: Final = examples(
     "uploaderd config check                   what the daemon would read",
     "uploaderd config check ./new.toml        before it takes the old one's place",
     "uploaderd config check --secrets-dir /etc/uploaderd/secrets",
+    "uploaderd config check --env-file .env   the variables of a .env, without a file of ours",
     "uploaderd config check --without-secrets ./new.toml   on another machine than the daemon's",
 )
 SHOW_EXAMPLES: Final = examples(
@@ -37,6 +38,7 @@ def check(
             help="Do not miss what only the daemon has: secrets, and variables that keys take up.",
         ),
     ] = False,
+    env_file: EnvironmentFile = None,  # noqa: ARG001 - read by its callback
     config: ConfigFile = None,
 ) -> None:
     """Check the configuration, secrets included, without touching disk or network.
@@ -57,7 +59,11 @@ def check(
     say.data(f"{place} is fine; sources: {sources}; providers: {providers}")
 
 
-def show(context: typer.Context, config: ConfigFile = None) -> None:
+def show(
+    context: typer.Context,
+    env_file: EnvironmentFile = None,  # noqa: ARG001 - read by its callback
+    config: ConfigFile = None,
+) -> None:
     """Print the configuration in effect, with the origin of each value; secrets appear as SET.
 
     It is TOML: but for the secrets, it can be used as a configuration file.

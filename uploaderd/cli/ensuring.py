@@ -13,7 +13,7 @@ from uploaderd.cli import exits, say
 from uploaderd.cli.control import perform
 from uploaderd.cli.meant import meant
 from uploaderd.cli.opened import configuration
-from uploaderd.cli.options import ConfigFile, SecretsDir, duration, examples
+from uploaderd.cli.options import ConfigFile, EnvironmentFile, SecretsDir, duration, examples
 from uploaderd.cli.progress import Seen, shown
 from uploaderd.cli.running import must_have_work
 from uploaderd.report.lines import count
@@ -55,6 +55,7 @@ def ensure(
         typer.Option("--force", help="Prove again what the ledger believes; upload again what is gone."),
     ] = False,
     secrets_dir: SecretsDir = None,
+    env_file: EnvironmentFile = None,  # noqa: ARG001 - read by its callback
     config: ConfigFile = None,
 ) -> None:
     """Sweep now, queue whatever was missed, and wait until what is there now is safe.

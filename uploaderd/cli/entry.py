@@ -22,7 +22,7 @@ from uploaderd.cli import (
     status,
     verifying,
 )
-from uploaderd.cli.options import ConfigFile, examples
+from uploaderd.cli.options import ConfigFile, EnvironmentFile, examples
 from uploaderd.errors import LedgerError, LedgerHeld, Refused, UploaderdError
 
 EXAMPLES: Final = examples(
@@ -89,6 +89,7 @@ def _version(wanted: bool) -> None:
 def _uploaderd(
     context: typer.Context,
     config: ConfigFile = None,
+    env_file: EnvironmentFile = None,  # noqa: ARG001 - read by its callback
     version: Annotated[  # noqa: ARG001 - its callback ends the program
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
+from uploaderd.cli.options import ENV_FILE
+
 if TYPE_CHECKING:
     from uploaderd.config import Config
+    from uploaderd.config.env_file import EnvFile
 
 QUICKSTART_LEDGER: Final = Path("uploaderd.db")
 """What `run --quickstart` keeps where it was started."""
@@ -21,6 +24,12 @@ def named_file(context: typer.Context, config: Path | None) -> Path | None:
     """The `--config` of the command, or that before it."""
     before = context.find_root().obj
     return config if config is not None or not isinstance(before, Path) else before
+
+
+def environment_file(context: typer.Context) -> EnvFile | None:
+    """What `--env-file` named; it has been read once by now."""
+    found: EnvFile | None = context.find_root().meta.get(ENV_FILE)
+    return found
 
 
 def configuration(

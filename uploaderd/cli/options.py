@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -18,6 +18,35 @@ ConfigFile = Annotated[
         metavar="FILE",
         help="Configuration file. Default: $UPLOADERD_CONFIG, then the usual places (docs/configuration.md).",
         show_default=False,
+    ),
+]
+
+
+def _read_env_file(context: typer.Context, path: Path | None) -> Path | None:
+    """Before anything looks at the environment. Kept beside the command, for `run` to read again."""
+    if path is not None and not context.resilient_parsing:
+        import os
+
+        from uploaderd.config.env_file import EnvFile
+
+        file = EnvFile(path)
+        file.apply(os.environ)
+        context.find_root().meta[ENV_FILE] = file
+    return path
+
+
+ENV_FILE: Final = "uploaderd.env_file"
+"""Where a command line keeps what `--env-file` named (`EnvFile`)."""
+
+EnvironmentFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--env-file",
+        metavar="FILE",
+        help="Variables from a .env, for what the environment itself does not set.",
+        show_default=False,
+        is_eager=True,
+        callback=_read_env_file,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import gc
-from functools import partial
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from uploaderd.cli import exits, say
-from uploaderd.cli.opened import named_file
-from uploaderd.cli.options import ConfigFile, SecretsDir, examples
+from uploaderd.cli.opened import environment_file, named_file
+from uploaderd.cli.options import ConfigFile, EnvironmentFile, SecretsDir, examples
 
 if TYPE_CHECKING:
     from uploaderd.config import Config
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 RUN_EXAMPLES: Final = examples(
     "uploaderd run                            until it is told to stop",
     "uploaderd run --quickstart               ./recordings into ./uploaded, without a configuration",
+    "uploaderd run --env-file .env            configured by other systems' variables (docs/drop-in.md)",
     "uploaderd run --until-safe               send what is there, then end",
     "uploaderd run --until-safe --expect 12   wait for twelve recordings first",
 )
@@ -48,6 +49,7 @@ def run(
         ),
     ] = None,
     secrets_dir: SecretsDir = None,
+    env_file: EnvironmentFile = None,  # noqa: ARG001 - read by its callback
     config: ConfigFile = None,
 ) -> None:
     """The daemon: watch, queue, upload, prove.
@@ -62,7 +64,14 @@ def run(
     gc.disable()
     from uploaderd.config import load
 
-    read = partial(load, named_file(context, config), secrets_dir=secrets_dir, quickstart=quickstart)
+    variables = environment_file(context)
+    file = named_file(context, config)
+
+    def read() -> Config:
+        if variables is not None:
+            variables.apply(os.environ)
+        return load(file, secrets_dir=secrets_dir, quickstart=quickstart)
+
     loaded = read()
     must_have_work(loaded)
     if quickstart:

@@ -88,6 +88,19 @@ SizeOrAuto = Annotated[
     BeforeValidator(_size_or_auto),
     _json(lambda size: "auto" if size is None else format_size(size)),
 ]
+
+
+def _count_or_off(value: object) -> int | None:
+    if value == "off":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise ValueError('must be a whole number from 1 on, or "off"')
+
+
+CountOrOff = Annotated[
+    int | None, BeforeValidator(_count_or_off), _json(lambda count: "off" if count is None else count)
+]
 BandwidthLimit = Annotated[InstanceOf[Bandwidth], BeforeValidator(parse_bandwidth), _json(format_bandwidth)]
 
 Flag = Annotated[bool, Strict()]

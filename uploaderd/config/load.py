@@ -10,11 +10,12 @@ from pydantic import ValidationError
 
 from uploaderd.config import layers, refusals
 from uploaderd.config.contradictions import contradictions, lacks
+from uploaderd.config.dropin import NAMES, DropIn, of_dropin
 from uploaderd.config.errors import ConfigError, NoConfigurationError
 from uploaderd.config.faults import written
 from uploaderd.config.layers import Layer
 from uploaderd.config.pending import unsupported
-from uploaderd.config.whole import Config, Key
+from uploaderd.config.whole import Config, Key, Switches
 
 
 def load(
@@ -57,18 +58,45 @@ def load(
     over += [layers.of_secret_files(directory, written_down) for directory in directories if directory]
     over.append(written_down)
 
-    if (
-        not file
-        and not quickstart
-        and not any(layer.names(table) for layer in over for table in layers.NAMED)
-    ):
-        if faults := [fault for layer in over for fault in layer.faults]:
-            raise ConfigError(faults)
-        raise NoConfigurationError([_nothing(env)])
+    switches: Switches | None = None
+    if not file and not quickstart:
+        dropin = _dropped_in(over, env, complete=complete)
+        if dropin is not None:
+            over.append(dropin.layer)
+            switches = dropin.switches
     for layer in over:
         layers.make_absolute(layer, base, env.get("HOME"))
     over.append(_surroundings(over, env))
-    return _checked(over, file, env if complete else None)
+    config = _checked(over, file, env if complete else None)
+    config.switched_by(switches)
+    return config
+
+
+def _dropped_in(over: Sequence[Layer], env: Mapping[str, str], *, complete: bool) -> DropIn | None:
+    """Without a file: what other systems' variables say, unless ours name sources and providers of their own.
+
+    Raises:
+        NoConfigurationError: neither do.
+        ConfigError: theirs are wrong; or neither do, and ours are wrong.
+    """
+
+    def given(key: Key) -> bool:
+        # Of whoever only reads the ledger no secret is asked for.
+        return not complete or any(layer.get(key) for layer in over)
+
+    named = {name for layer in over for table in layers.NAMED for name in layer.names(table)}
+    if named - NAMES:
+        return None
+    dropin = of_dropin(env, given)
+    if dropin is not None and dropin.names_place:
+        if dropin.layer.faults:
+            raise ConfigError(dropin.layer.faults)
+        return dropin
+    if named:
+        return None
+    if faults := [fault for layer in over for fault in layer.faults]:
+        raise ConfigError(faults)
+    raise NoConfigurationError(dropin.layer.faults if dropin is not None else [_nothing(env)])
 
 
 def _find(path: Path | None, env: Mapping[str, str]) -> Path | None:
@@ -94,7 +122,8 @@ def _nothing(env: Mapping[str, str]) -> str:
         "there is no configuration. Looked for:\n  --config: not given\n  $UPLOADERD_CONFIG: not set"
         f"{looked}\nWrite one (config.example.toml shows every key), or try `uploaderd run"
         " --quickstart`, which needs none:"
-        " it watches ./recordings, copies into ./uploaded and keeps its ledger in ./uploaderd.db"
+        " it watches ./recordings, copies into ./uploaded and keeps its ledger in ./uploaderd.db."
+        " Variables such as AWS_RECORDING_STORAGE_BUCKET_NAME do as well (docs/drop-in.md)"
     )
 
 

@@ -13,8 +13,10 @@ from uploaderd.config.bandwidth import Bandwidth
 from uploaderd.config.kinds import (
     BandwidthLimit,
     Count,
+    CountOrOff,
     Flag,
     LocalPath,
+    PositiveSeconds,
     ProxyUrl,
     Role,
     SecondsOrOff,
@@ -78,6 +80,22 @@ class AnyProvider(Table):
     )
     part_size: SizeOrAuto = Field(
         None, description="Size of a part. `auto`: 16MiB, fitted to the file and to the speed of the link."
+    )
+    auto_upload: Flag = Field(
+        True, description="Send whatever is queued. `false`: only what `uploaderd ensure` asks for."
+    )
+    attempt_timeout: SecondsOrOff = Field(
+        None, description="An attempt that takes longer is ended; the next goes on from its parts. Or `off`."
+    )
+    retry_delay: PositiveSeconds = Field(
+        1.0,
+        description="The pause after a failed attempt is at random up to this, twice as long each time,"
+        " up to 5m.",
+    )
+    trouble_after: CountOrOff = Field(
+        None,
+        description="After so many failures in a row an upload makes the word FAILING; it is still tried"
+        " again. Or `off`.",
     )
     bandwidth: BandwidthLimit = Field(
         Bandwidth(),

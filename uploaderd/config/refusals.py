@@ -85,14 +85,15 @@ def _message(key: Key, around: Slot, detail: ErrorDetails, names: Mapping[str, t
 
 
 def _unknown(key: Key, around: Slot) -> str:
-    if near := nearest(key[-1], around.known):
-        return f"unknown key{near}"
+    # Known elsewhere, letter by letter: more likely meant than what merely looks like it here.
     siblings = (slot(key[:-1]) or ROOT).models
     if owners := [_type(model) for model in siblings if key[-1] in model.model_fields]:
         return f"unknown key here; only providers of type {' and '.join(owners)} have it"
     elsewhere = {".".join(path[:-1]).replace("*", "NAME") for path, *_ in every() if path[-1] == key[-1]}
     if elsewhere:
         return "unknown key here; it belongs into " + " or ".join(f"[{table}]" for table in sorted(elsewhere))
+    if near := nearest(key[-1], around.known):
+        return f"unknown key{near}"
     if len(key) == 1:
         tables = (f"[{name}.NAME]" if (slot((name,)) or ROOT).named else f"[{name}]" for name in around.known)
         return f"unknown table; there are {', '.join(tables)}"

@@ -21,6 +21,8 @@ def text(config: Config) -> str:
     But for the secrets, `load` reads back the same configuration from it.
     """
     lines = [f"# {config.file or 'no file'}"]
+    lines += [f"# provider {name} is off: {why}" for name, why in config.switches.off.items()]
+    lines += [f"# without effect: {why}" for why in config.switches.unused]
     for key, table in _tables(effective(config), ()):
         values = [(name, _toml(value), config.origin((*key, name))) for name, value in table.items()]
         if values:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +20,15 @@ Key = tuple[str, ...]
 """A key with the tables above it: ("sources", "cameras", "path")."""
 
 DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """Which providers are on and which are off, and variables that do nothing here, each with why."""
+
+    on: dict[str, str] = field(default_factory=dict)
+    off: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class Config(BaseSettings):
 
     _file: Path | None = PrivateAttr(default=None)
     _origins: Mapping[Key, str] = PrivateAttr(default_factory=dict)
+    _switches: Switches | None = PrivateAttr(default=None)
 
     @classmethod
     def settings_customise_sources(
@@ -86,6 +96,18 @@ class Config(BaseSettings):
         """Note where the values came from. `load` alone calls this."""
         self._file = file
         self._origins = dict(origins)
+
+    @property
+    def switches(self) -> Switches:
+        """Which providers are on and off, and why."""
+        if self._switches is not None:
+            return self._switches
+        on = {name: "enabled" for name, provider in self.providers.items() if provider.enabled}
+        return Switches(on, {name: "enabled = false" for name in self.providers if name not in on})
+
+    def switched_by(self, switches: Switches | None) -> None:
+        """Note what decided that, if not `enabled` alone. `load` alone calls this."""
+        self._switches = switches
 
     def providers_of(self, source: str) -> tuple[str, ...]:
         """The enabled providers that a source's recordings go to, in order."""

@@ -170,6 +170,21 @@ def providers(conn: sqlite3.Connection) -> list[ProviderRow]:
     ]
 
 
+def in_trouble(conn: sqlite3.Connection, provider: str, failures: int) -> tuple[int, str | None]:
+    """Uploads that failed so often in a row and are tried again, and why the latest of them did."""
+    found = [
+        conn.execute(
+            "SELECT count(*), max(id), error_message FROM uploads"
+            " WHERE provider_id = (SELECT id FROM providers WHERE name = ?)"
+            f" AND state {states} AND failures >= ?",
+            (provider, failures),
+        ).fetchone()
+        # One at a time, so that each has its index: few retry, however many are queued.
+        for states in ("= 'retrying'", "IN ('uploading', 'completing')")
+    ]
+    return sum(count for count, *_ in found), next((why for *_, why in found if why), None)
+
+
 def sources(conn: sqlite3.Connection) -> list[SourceRow]:
     return [
         SourceRow(*row)

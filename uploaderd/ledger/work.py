@@ -13,6 +13,7 @@ from typing import Any, Final
 from uploaderd.errors import Fault, FileChanged, StaleTransition
 from uploaderd.ledger import leftovers
 from uploaderd.ledger.chain import Attempt, Event
+from uploaderd.ledger.wanted import CONDITION, Wanted
 from uploaderd.ledger.writer import Transaction
 from uploaderd.model import (
     Checksum,
@@ -33,29 +34,33 @@ _NEXT: Final = (
     # What waited out its backoff first: it is older than anything new.
     (
         "SELECT id FROM uploads WHERE provider_id = :provider AND state = 'retrying'"
-        " AND next_attempt_at <= :now ORDER BY next_attempt_at LIMIT 1"
+        " AND next_attempt_at <= :now{} ORDER BY next_attempt_at LIMIT 1"
     ),
     (
-        "SELECT id FROM uploads WHERE provider_id = :provider AND state = 'queued' AND id > :after"
+        "SELECT id FROM uploads WHERE provider_id = :provider AND state = 'queued' AND id > :after{}"
         " ORDER BY id LIMIT 1"
     ),
 )
 
 
-def claim(tx: Transaction, provider_id: int, limit: int, after: int = 0) -> list[Claim]:
+def claim(
+    tx: Transaction, provider_id: int, limit: int, after: int = 0, only: Wanted | None = None
+) -> list[Claim]:
     """The provider's next uploads, at most `limit`, now `uploading`; fewer if fewer are due.
 
-    Of those that never waited, only what is behind the row `after`.
+    Of those that never waited, only what is behind the row `after`; and of all what is wanted, if
+    `only` says what that is.
     """
     claims: list[Claim] = []
-    for query in _NEXT:
+    condition, values = _only(only)
+    for query in (each.format(condition) for each in _NEXT):
         while len(claims) < limit:
             row = tx.conn.execute(
                 "UPDATE uploads SET state = 'uploading', attempt_at = :now, attempts = attempts + 1,"
                 " bytes_before = bytes_sent, resumed_from = 0, next_attempt_at = NULL"
                 f" WHERE id = ({query}) RETURNING id, recording_id, key, token, replaces, session,"
                 " part_size, completing_at, attempts, failures",
-                {"provider": provider_id, "now": tx.now, "after": after},
+                {"provider": provider_id, "now": tx.now, "after": after, **values},
             ).fetchone()
             if row is None:
                 break
@@ -126,15 +131,23 @@ def _parts(conn: sqlite3.Connection, upload_id: int) -> list[Part]:
     ]
 
 
-def next_due(conn: sqlite3.Connection, provider_id: int) -> Milliseconds | None:
-    """When the provider's next upload is due: 0 for now, None if none waits."""
+def _only(wanted: Wanted | None) -> tuple[str, dict[str, Any]]:
+    return (CONDITION, wanted.values) if wanted is not None else ("", {})
+
+
+def next_due(conn: sqlite3.Connection, provider_id: int, only: Wanted | None = None) -> Milliseconds | None:
+    """When the provider's next upload (of those wanted) is due: 0 for now, None if none waits."""
+    condition, values = _only(only)
+    values["provider"] = provider_id
     if conn.execute(
-        "SELECT 1 FROM uploads WHERE provider_id = ? AND state = 'queued' LIMIT 1", (provider_id,)
+        f"SELECT 1 FROM uploads WHERE provider_id = :provider AND state = 'queued'{condition} LIMIT 1",
+        values,
     ).fetchone():
         return Milliseconds(0)
     row = conn.execute(
-        "SELECT min(next_attempt_at) FROM uploads WHERE provider_id = ? AND state = 'retrying'",
-        (provider_id,),
+        "SELECT min(next_attempt_at) FROM uploads"
+        f" WHERE provider_id = :provider AND state = 'retrying'{condition}",
+        values,
     ).fetchone()
     return Milliseconds(row[0]) if row[0] is not None else None
 

@@ -45,6 +45,7 @@ class ProviderLine(TypedDict):
     """`state`: ok, retrying, paused, disabled or retired.
 
     `next_probe_at`: when one in trouble is asked again. `probes`: how often it was asked since, in vain.
+    `in_trouble`: of the uploads that wait, those that failed `trouble_after` times in a row or more.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ProviderLine(TypedDict):
     verified: int
     waiting: int
     failed: int
+    in_trouble: int
     rate_bytes_per_second: float | None
     last_verified_at: str | None
     next_probe_at: str | None

@@ -17,6 +17,7 @@ from uploaderd.ledger import find, read
 from uploaderd.ledger.lock import Holder
 from uploaderd.model import FailureClass, ProviderState, RecordingState, SourceState, Word
 from uploaderd.report import model
+from uploaderd.report.lines import count
 from uploaderd.report.model import Problem, Status, iso, time_of
 
 LOOK_SECONDS: Final = 0.15
@@ -114,6 +115,9 @@ def _failing(status: Status) -> Iterable[str]:
         if provider["state"] == ProviderState.PAUSED:
             why = f": {provider['problem']['message']}" if provider["problem"] else ""
             yield f"provider {provider['name']} is paused{why}"
+        if provider["in_trouble"]:
+            what = count(provider["in_trouble"], "upload")
+            yield f"provider {provider['name']}: {what} failed again and again; still tried"
     for source in status["sources"]:
         if source["state"] == SourceState.MISSING:
             yield f"source {source['name']} is missing: {source['path']}"
@@ -208,6 +212,7 @@ def _providers(
                 0, name, type_, state, *(None,) * 7, probes=0, verified=0, waiting=0, failed=0
             )
         troubled = row.problem_class is not None and row.problem_message is not None
+        in_trouble, why = _in_trouble(conn, config, name)
         lines.append(
             {
                 "name": name,
@@ -216,6 +221,7 @@ def _providers(
                 "verified": row.verified,
                 "waiting": row.waiting,
                 "failed": row.failed,
+                "in_trouble": in_trouble,
                 "rate_bytes_per_second": float(rate) if rate is not None else None,
                 "last_verified_at": time_of(row.last_verified_at),
                 "next_probe_at": time_of(row.next_probe_at),
@@ -224,10 +230,18 @@ def _providers(
                     row.problem_class or "", row.problem_message or "", row.problem_hint, row.problem_since
                 )
                 if troubled
-                else _paused(row.paused_by, row.problem_since),
+                else _paused(row.paused_by, row.problem_since)
+                or (_problem(FailureClass.TRANSIENT, why, "", None) if why else None),
             }
         )
     return lines
+
+
+def _in_trouble(conn: sqlite3.Connection | None, config: Config, name: str) -> tuple[int, str | None]:
+    provider = config.providers.get(name)
+    if conn is None or provider is None or provider.trouble_after is None:
+        return 0, None
+    return read.in_trouble(conn, name, provider.trouble_after)
 
 
 def _paused(by: str | None, since: int | None) -> Problem | None:
