@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from uploaderd.model import Checksum, HeldPart, ObjectInfo, ObjectSpec, Part, Session
@@ -183,4 +184,32 @@ class Strays(Protocol):
 class Deletes(Protocol):
     """A provider that can delete an object; used for `doctor`'s own probe objects only."""
 
-    async def delete(self, key: str) -> None: ...
+    async def delete(self, key: str, version_id: str | None = None) -> None:
+        """Delete the object, and for good where a version is named and the provider keeps versions."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a place does with its objects by itself, as far as it tells the login; None: it does not.
+
+    `unfinished_end`: half-done uploads that nobody discards are dropped after some days, by a rule or by
+    the service itself. `kept`: what keeps objects from being deleted, for people ("compliance lock for
+    365 days"); empty if nothing does.
+    """
+
+    unfinished_end: bool | None = None
+    kept: str | None = None
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """A provider that tells of itself; used by `doctor`."""
+
+    async def time(self) -> datetime | None:
+        """Its clock, to the second, as the `Date` of a reply has it; a refusal is a reply, too."""
+        ...
+
+    async def rules(self) -> Rules:
+        """What the place does with objects by itself. What may not be asked is not known."""
+        ...

@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -235,6 +236,7 @@ class StrictServer:
             reply = await side.answer(exchange)
         except RefusalError as error:
             reply = side.refusal(exchange, error)
+        reply.headers = {"date": formatdate(self.clock.now(), usegmt=True)} | reply.headers
         if exchange.fire(Kind.LOSE_REPLY):
             raise DroppedError
         if held := exchange.fire(Kind.HOLD_REPLY):

@@ -12,6 +12,7 @@ from uploaderd import __version__
 from uploaderd.cli import (
     configuration,
     deciding,
+    doctor,
     ensuring,
     exits,
     ledgers,
@@ -69,6 +70,7 @@ app.command("pause", epilog=deciding.PAUSE_EXAMPLES)(deciding.pause)
 app.command("resume", epilog=deciding.RESUME_EXAMPLES)(deciding.resume)
 app.command("acknowledge", epilog=deciding.ACKNOWLEDGE_EXAMPLES)(deciding.acknowledge)
 app.command("release", epilog=deciding.RELEASE_EXAMPLES)(deciding.release)
+app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 _config.command("check", epilog=configuration.CHECK_EXAMPLES)(configuration.check)
 _config.command("show", epilog=configuration.SHOW_EXAMPLES)(configuration.show)
 _ledger.command("check", epilog=ledgers.CHECK_EXAMPLES)(ledgers.check)

@@ -19,17 +19,18 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import quote
 
 from azure.core.exceptions import AzureError
 from azure.storage.blob import BlobBlock, BlobSasPermissions, BlockState, generate_blob_sas
-from azure.storage.blob.aio import BlobClient
+from azure.storage.blob.aio import BlobClient, ContainerClient
 
 from uploaderd.config import AzureProvider
 from uploaderd.errors import Corrupted, Fault
 from uploaderd.model import TOKEN_METADATA, Checksum, HeldPart, ObjectInfo, ObjectSpec, Part, Session, Token
-from uploaderd.provider import Body, Limits
+from uploaderd.provider import Body, Limits, Rules
 from uploaderd.providers import azure_wire as wire
 from uploaderd.providers import bounds
 from uploaderd.providers.azure_faults import (
@@ -61,7 +62,7 @@ async def connect(name: str, config: AzureProvider) -> Azure:
 
 
 class Azure:
-    """One container; satisfies `provider.Provider` and `provider.Deletes`."""
+    """One container; satisfies `provider.Provider`, `provider.Deletes` and `provider.Tells`."""
 
     def __init__(self, name: str, config: AzureProvider, login: Login) -> None:
         self._name = name
@@ -219,13 +220,44 @@ class Azure:
             async for window in stream.chunks():
                 yield window
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, version_id: str | None = None) -> None:  # noqa: ARG002
+        """The current blob; a version needs a right of its own, and follows the account's own rules."""
         try:
             with self._classified(f"deleting {key!r}"):
                 await self._blob(key).delete_blob()
         except Fault as fault:
             if fault.code != BLOB_NOT_FOUND:
                 raise
+
+    async def time(self) -> datetime | None:
+        dates: list[str | None] = []
+
+        def heard(reply: Any) -> None:
+            dates.append(reply.http_response.headers.get("Date"))
+
+        try:
+            with self._classified("asking for the time"):
+                await self._container().get_container_properties(raw_response_hook=heard)
+        except Fault:
+            if not dates:
+                raise
+        return parsedate_to_datetime(dates[-1]) if dates and dates[-1] else None
+
+    async def rules(self) -> Rules:
+        """Immutability, as the container tells it. Blocks that are never committed end within a week."""
+        try:
+            with self._classified("asking for the container's rules"):
+                found = await self._container().get_container_properties()
+        except Fault as fault:
+            if cannot_look(fault):
+                return Rules(unfinished_end=True)
+            raise
+        kept = []
+        if found.has_immutability_policy:
+            kept.append("an immutability policy")
+        if found.has_legal_hold:
+            kept.append("a legal hold")
+        return Rules(unfinished_end=True, kept=" and ".join(kept))
 
     async def probe(self) -> None:
         """Stage one byte under a key of its own.
@@ -243,6 +275,9 @@ class Azure:
 
     def __repr__(self) -> str:
         return f"<Azure {self._name}: {self.target}>"
+
+    def _container(self) -> ContainerClient:
+        return self._login.service.get_container_client(self._config.container)
 
     def _blob(self, key: str) -> BlobClient:
         return self._login.service.get_blob_client(self._config.container, key)

@@ -148,8 +148,11 @@ def _refusal(error: HttpResponseError, doing: str, where: Where) -> Fault:
     if code == BLOB_NOT_FOUND:
         return Fault(message, **more)
     if code in _NO_CONTAINER:
-        hint = f"create it in the account {where.account!r}, or correct {table} container"
-        return _paused(f"{message}, container {where.container!r}", hint, more)
+        hint = (
+            f"create the container {where.container!r} in the account {where.account!r},"
+            f" or correct {table} container"
+        )
+        return _paused(message, hint, more)
     if code in _BAD_KEY:
         return KeyRefused(message, hint="change the source's `key` or the provider's `prefix`", **more)
     if code in _BAD_METADATA:

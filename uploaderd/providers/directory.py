@@ -175,7 +175,7 @@ class Directory:
             async for window in file.windows():
                 yield window
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, version_id: str | None = None) -> None:  # noqa: ARG002
         await self._run("deleting", key, lambda: objects.delete(self._target, key))
 
     async def probe(self) -> None:

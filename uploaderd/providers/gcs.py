@@ -13,6 +13,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 from gcloud.aio.storage import Blob
@@ -22,7 +23,7 @@ from uploaderd.checksum import b64_crc32c
 from uploaderd.config import GcsProvider
 from uploaderd.errors import CannotLook, Corrupted, Fault, KeyRefused
 from uploaderd.model import Checksum, FailureClass, HeldPart, ObjectInfo, ObjectSpec, Part, Session, Token
-from uploaderd.provider import Body, Limits
+from uploaderd.provider import Body, Limits, Rules
 from uploaderd.providers import bounds
 from uploaderd.providers.gcs_faults import Answer, Place
 from uploaderd.providers.gcs_login import Login
@@ -43,7 +44,7 @@ async def connect(name: str, config: GcsProvider) -> Gcs:
 
 
 class Gcs:
-    """One bucket. Satisfies `provider.Provider`, `provider.Signs` and `provider.Deletes`."""
+    """One bucket. Satisfies `provider.Provider`, `Signs`, `Deletes` and `Tells`."""
 
     def __init__(self, place: Place, config: GcsProvider, login: Login) -> None:
         self._place = place
@@ -164,8 +165,29 @@ class Gcs:
             async for window in windows:
                 yield window
 
-    async def delete(self, key: str) -> None:
-        await self._wire.call("DELETE", self._wire.object_url(key), f"deleting {key!r}", fine=(200, 204, 404))
+    async def delete(self, key: str, version_id: str | None = None) -> None:
+        url = self._wire.object_url(key, **({"generation": version_id} if version_id else {}))
+        await self._wire.call("DELETE", url, f"deleting {key!r}", fine=(200, 204, 404))
+
+    async def time(self) -> datetime | None:
+        """Asked without the login, which a clock that is off keeps from working."""
+        act, url = "asking for the time", self._wire.bucket_url(fields="name")
+        reply = await self._wire.call("GET", url, act, fine=range(200, 600), in_session=True)
+        date = reply.headers.get("Date")
+        return parsedate_to_datetime(date) if date else None
+
+    async def rules(self) -> Rules:
+        """Needs storage.buckets.get. Sessions that are never completed end within a week."""
+        url = self._wire.bucket_url(fields="retentionPolicy,defaultEventBasedHold")
+        answer = await self._wire.call("GET", url, "asking for the bucket's rules", fine=(200, 403, 404))
+        if answer.status != 200:
+            return Rules(unfinished_end=True)
+        kept = []
+        if policy := answer.json.get("retentionPolicy"):
+            kept.append(f"a retention policy of {int(policy.get('retentionPeriod', 0)) // 86_400} days")
+        if answer.json.get("defaultEventBasedHold"):
+            kept.append("an event-based hold on each new object")
+        return Rules(unfinished_end=True, kept=" and ".join(kept))
 
     async def sign(self, key: str, expires: float) -> tuple[str, float]:
         identity = await self._login.identity()

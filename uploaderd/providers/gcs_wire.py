@@ -84,6 +84,9 @@ class Wire:
         """Of the JSON API. Every byte of a key but unreserved characters is encoded, `/` too."""
         return f"{self.root}/storage/v1/b/{quote(self._place.bucket)}/o/{quote(key, safe='')}" + _query(query)
 
+    def bucket_url(self, **query: str) -> str:
+        return f"{self.root}/storage/v1/b/{quote(self._place.bucket)}" + _query(query)
+
     def upload_url(self, **query: str) -> str:
         return f"{self.root}/upload/storage/v1/b/{quote(self._place.bucket)}/o" + _query(query)
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from botocore.exceptions import ClientError
@@ -22,8 +23,8 @@ from uploaderd.checksum import combine, same
 from uploaderd.config import S3Provider
 from uploaderd.errors import CannotLook, Corrupted, Fault, KeyTaken, SessionGone
 from uploaderd.model import Checksum, FailureClass, HeldPart, ObjectInfo, ObjectSpec, Part, Session
-from uploaderd.provider import Body, Limits
-from uploaderd.providers import bounds
+from uploaderd.provider import Body, Limits, Rules
+from uploaderd.providers import bounds, s3_rules
 from uploaderd.providers.s3_body import Sending, md5_of
 from uploaderd.providers.s3_checksum import (
     Algorithm,
@@ -66,7 +67,7 @@ async def connect(name: str, config: S3Provider) -> S3:
 
 
 class S3:
-    """One bucket; satisfies `provider.Provider`, `Signs`, `Strays` and `Deletes`. Made by `connect`."""
+    """One bucket; satisfies `provider.Provider` and its `Signs`, `Strays`, `Deletes` and `Tells`."""
 
     def __init__(self, config: S3Provider, endpoint: Endpoint) -> None:
         self._config = config
@@ -285,9 +286,18 @@ class S3:
                 async for window in stream.iter_chunks(READ_WINDOW):
                     yield window
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, version_id: str | None = None) -> None:
+        version = {"VersionId": version_id} if version_id else {}
         with self._trying(f"deleting {key!r}"):
-            await self._client.delete_object(**self._at(key))
+            await self._client.delete_object(**self._at(key), **version)
+
+    async def time(self) -> datetime | None:
+        with self._trying("asking for the time"):
+            return await s3_rules.time(self._client, self._config.bucket)
+
+    async def rules(self) -> Rules:
+        with self._trying("asking for the bucket's rules"):
+            return await s3_rules.rules(self._client, self._config.bucket, self._config.prefix)
 
     async def sign(self, key: str, expires: float) -> tuple[str, float]:
         with self._trying(f"signing {key!r}"):

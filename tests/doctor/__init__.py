@@ -1,0 +1,1 @@
+"""`uploaderd doctor`, at real servers."""
