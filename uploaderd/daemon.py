@@ -118,7 +118,7 @@ class Daemon:
             ignore_lease_signals()
             self._listen_to_signals()
             await self._serving.begin()
-            await self._ledger.insist(_note, "started", {"version": __version__})
+            await self._ledger.insist_in_need(_note, "started", {"version": __version__})
         except BaseException:
             await self._serving.close()
             await self._ledger.close()
@@ -148,7 +148,7 @@ class Daemon:
         """Work with one configuration, until told to stop or to take another."""
         if not self._stop.is_set():
             self._changed.clear()
-        if interrupted := await self._ledger.insist(work.recover):
+        if interrupted := await self._ledger.insist_in_need(work.recover):
             log.warning("uploads were cut off; they go on", uploads=interrupted)
         registered = await self._registered()
         generation = Generation(self._config, registered, self._ledger, self._clock)

@@ -61,22 +61,24 @@ class Registered:
 async def register(config: Config, ledger: Ledger) -> Registered:
     """Make the configuration's sources and providers known to the ledger.
 
+    In need: cleanup, which can free a full disk, begins behind it.
+
     Raises:
         LedgerError: a provider's name stood for something else before.
     """
     sources = {
-        name: await ledger.insist(intake.register_source, name, os.fsencode(source.path))
+        name: await ledger.insist_in_need(intake.register_source, name, os.fsencode(source.path))
         for name, source in config.sources.items()
     }
     providers = {
-        name: await ledger.insist(intake.register_provider, name, provider.type, provider.target)
+        name: await ledger.insist_in_need(intake.register_provider, name, provider.type, provider.target)
         for name, provider in config.providers.items()
     }
     enabled = frozenset(id_ for name, id_ in providers.items() if config.providers[name].enabled)
-    await ledger.insist(health.configured, enabled)
-    used = await ledger.insist(lambda tx: read.used_providers(tx.conn))
-    paused_sources = await ledger.insist(acts.paused, "source")
-    paused_providers = await ledger.insist(acts.paused, "provider")
+    await ledger.insist_in_need(health.configured, enabled)
+    used = await ledger.insist_in_need(lambda tx: read.used_providers(tx.conn))
+    paused_sources = await ledger.insist_in_need(acts.paused, "source")
+    paused_providers = await ledger.insist_in_need(acts.paused, "provider")
     return Registered(sources, providers, used, paused_sources, paused_providers)
 
 

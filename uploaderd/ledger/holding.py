@@ -31,7 +31,7 @@ MEND_SECONDS: Final = 1.0
 
 
 class Ledger:
-    """The ledger, held and writable. `run`, `insist` and `run_in_need` are the only ways to
+    """The ledger, held and writable. `run`, `insist` and their `..._in_need` are the only ways to
     change anything.
 
     `socket` is where its daemon answers, for whoever finds the ledger held.
@@ -73,8 +73,10 @@ class Ledger:
             ) from error
         try:
             await self._writer.start()
-        except BaseException:
+        except BaseException as error:
             self._lock.close()
+            if isinstance(error, LedgerFull):
+                error.hint = "free some space, and start it again; a service manager does the latter"
             raise
 
     async def run(
@@ -117,9 +119,22 @@ class Ledger:
             LedgerFull: only after `hurry`.
             LedgerBroken: the ledger's storage failed.
         """
+        return await self._until_written(lambda: self.run(work, *args, **kwargs))
+
+    async def insist_in_need(
+        self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`insist`, but as `run_in_need`: for what must be written before anything can free space.
+
+        Raises:
+            LedgerFull, LedgerBroken: as `insist`.
+        """
+        return await self._until_written(lambda: self.run_in_need(work, *args, **kwargs))
+
+    async def _until_written(self, request: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
-                return await self.run(work, *args, **kwargs)
+                return await request()
             except LedgerFull:
                 if self._hurrying.is_set():
                     raise
@@ -210,7 +225,9 @@ def _connect(path: Path) -> sqlite3.Connection:
         if pending := migrations.pending(db):
             if not fresh:
                 _backup(conn, path, pending[0].name)
-            migrations.apply(db)
+            # As one transaction: half a schema would be taken for somebody else's file at the next start.
+            with db.atomic():
+                migrations.apply(db)
         db.enable_wal()
         conn.execute("PRAGMA journal_size_limit = 67108864")
     except sqlite3.Error as error:

@@ -125,7 +125,7 @@ class Writer:
 
     def _run(self, opened: Future[None]) -> None:
         try:
-            conn = self._connect()
+            conn = self._open()
         except BaseException as error:  # noqa: BLE001 -- handed to the caller of start
             opened.set_exception(error)
             return
@@ -137,6 +137,15 @@ class Writer:
                 self._turns += len(group)
         finally:
             conn.close()
+
+    def _open(self) -> sqlite3.Connection:
+        """The connection; on a full disk with the reserve given up: what would free space needs it."""
+        try:
+            return self._connect()
+        except LedgerFull:
+            if not (self._reserve.take() and self._reserve.give_up()):
+                raise
+            return self._connect()
 
     def _next_group(self) -> list[_Request] | None:
         """What waits, at least one; None when asked to stop and nothing waits before that."""
