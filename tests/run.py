@@ -6,7 +6,8 @@
 
 Needs Python 3.11 or newer and nothing else: packages go into .venv, azurite (and node, where the machine
 has none) into .venv and .cache. As root, on Debian or Ubuntu, it also installs what the tests need that boot
-a Debian and build an image (tests/home); anywhere else those are left out. This file is read by whatever
+a Debian and build an image (tests/home) and that look at the status page in a browser (tests/web); anywhere
+else those are left out. This file is read by whatever
 `python3` is, so it keeps to old syntax and the standard library.
 """
 
@@ -31,6 +32,7 @@ SYSTEM_PACKAGES = {
     "debootstrap": "debootstrap",
     "buildah": "buildah",
     "runc": "runc",
+    "chromium-headless-shell": "chromium-headless-shell",
 }
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,6 +54,7 @@ def main(arguments: list[str]) -> int:
     install_packages()
     install_azurite()
     install_system_packages()
+    fetch_promtool()
     if arguments == ["--setup"]:
         return 0
     os.environ["PATH"] = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -170,6 +173,24 @@ def install_system_packages() -> None:
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     run(["apt-get", "update", "--quiet"], may_fail=True)
     run(["apt-get", "install", "--quiet", "--yes", "--no-install-recommends", *missing], may_fail=True)
+
+
+def fetch_promtool() -> None:
+    """Prometheus' checker of alert rules, out of its Debian package; installed, that would be a service."""
+    folder = CACHE / "promtool"
+    if shutil.which("promtool") or folder.exists() or shutil.which("dpkg-deb") is None:
+        return
+    making = CACHE / "promtool-making"
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True)
+    say("fetching promtool")
+    if subprocess.run(["apt-get", "--quiet", "download", "prometheus"], cwd=making, check=False).returncode:
+        run(["apt-get", "update", "--quiet"], may_fail=True)
+        subprocess.run(["apt-get", "--quiet", "download", "prometheus"], cwd=making, check=False)
+    for package in making.glob("prometheus_*.deb"):
+        if run(["dpkg-deb", "--extract", package, making], may_fail=True) == 0:
+            package.unlink()
+            making.rename(folder)
 
 
 def npm_command() -> list[str | Path]:

@@ -34,6 +34,7 @@ from uploaderd.providers import open_provider
 from uploaderd.providers.bounds import bounds
 from uploaderd.retention import Retention
 from uploaderd.retry import Backoff
+from uploaderd.sampling import Sampling
 from uploaderd.upload import Wishes
 from uploaderd.waiting import Pause, unless
 from uploaderd.watcher import Watcher
@@ -113,6 +114,11 @@ class Generation:
         self.intake = intake_of(config, registered, ledger, wake=self.wake)
         self._pauses = {name: Pause(on=name in registered.paused_sources) for name in config.sources}
         self._retention = Retention(config.ledger.keep_for, ledger, clock)
+        self._sampling = Sampling(
+            lambda: {registered.providers[name]: pool.meter.total for name, pool in self.pools.items()},
+            ledger,
+            clock,
+        )
         self.watchers = {
             name: Watcher(name, source, registered.sources[name], self.intake, ledger, clock)
             for name, source in config.sources.items()
@@ -195,6 +201,7 @@ class Generation:
                 group.create_task(self._supervise(f"provider {name}", pool.run), name=f"pool:{name}")
             watching.append(group.create_task(self._ledger.failure(), name="ledger-failure"))
             watching.append(group.create_task(self._supervise("retention", self._retention.run)))
+            watching.append(group.create_task(self._supervise("sampling", self._sampling.run)))
             await self._stopping.wait()
             for task in watching:
                 task.cancel()

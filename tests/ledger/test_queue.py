@@ -311,7 +311,11 @@ class QueueMachine(RuleBasedStateMachine):
 
 def _recount(conn: sqlite3.Connection) -> None:
     for table, columns, totals in (
-        ("recordings", "source_id, state, acknowledged_at IS NOT NULL", "recording_totals"),
+        (
+            "recordings",
+            "source_id, state, acknowledged_at IS NOT NULL, local = 'present'",
+            "recording_totals",
+        ),
         ("uploads", "provider_id, state", "upload_totals"),
     ):
         counted = conn.execute(f"SELECT {columns}, count(*) FROM {table} GROUP BY {columns}").fetchall()

@@ -139,6 +139,12 @@ def _loops(config: Config) -> Iterator[Fault]:
                 f"lies inside the source {name} ({source.path}), and would be taken for a recording;"
                 " move it out",
             )
+        if config.web.metrics_file is not None and _within(config.web.metrics_file, source.path):
+            yield Fault(
+                ("web", "metrics_file"),
+                f"lies inside the source {name} ({source.path}), whose recordings are looked for there;"
+                " move it out",
+            )
         for provider, directory in config.providers.items():
             if isinstance(directory, DirectoryProvider) and directory.enabled:
                 if _within(directory.path, source.path):

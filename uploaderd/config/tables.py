@@ -34,6 +34,12 @@ def _listen(text: str) -> str:
     return text
 
 
+def _prom(path: Path) -> Path:
+    if path.suffix != ".prom":
+        raise ValueError('does not end in ".prom": the collector would not read it')
+    return path
+
+
 class Ledger(Table):
     """The SQLite file that holds every recording, upload, attempt and proof."""
 
@@ -104,4 +110,9 @@ class Web(Table):
     token: Secret | None = Field(
         None,
         description="What a request over TCP must bring; a must where `listen` is not a loopback address.",
+    )
+    metrics_file: Annotated[LocalPath, AfterValidator(_prom)] | None = Field(
+        None,
+        description="The metrics as a file too, for node_exporter's textfile collector: written anew every"
+        " 15 s; its name ends in `.prom`.",
     )

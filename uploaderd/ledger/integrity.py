@@ -87,13 +87,14 @@ _RECOUNTS: Final = (
     (
         "recordings",
         (
-            "SELECT source_id || ' ' || state || CASE WHEN acknowledged THEN ' acknowledged' ELSE '' END,"
+            "SELECT source_id || ' ' || state || CASE WHEN acknowledged THEN ' acknowledged' ELSE '' END"
+            " || CASE WHEN present THEN '' ELSE ' without a local file' END,"
             " sum(counted), sum(is_now) FROM ("
-            " SELECT source_id, state, acknowledged, count AS counted, 0 AS is_now FROM recording_totals"
-            " UNION ALL"
-            " SELECT source_id, state, acknowledged_at IS NOT NULL, 0, count(*)"
-            " FROM recordings GROUP BY 1, 2, 3"
-            ") GROUP BY source_id, state, acknowledged HAVING sum(counted) <> sum(is_now)"
+            " SELECT source_id, state, acknowledged, present, count AS counted, 0 AS is_now"
+            " FROM recording_totals UNION ALL"
+            " SELECT source_id, state, acknowledged_at IS NOT NULL, local = 'present', 0, count(*)"
+            " FROM recordings GROUP BY 1, 2, 3, 4"
+            ") GROUP BY source_id, state, acknowledged, present HAVING sum(counted) <> sum(is_now)"
         ),
     ),
     (

@@ -15,6 +15,7 @@ from typing import Final
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
+from uploaderd.ledger import samples, tally
 from uploaderd.ledger.reading import APPLICATION_ID, MIGRATION_SET
 
 # A migration that is added here is named in `reading.KNOWN_MIGRATIONS` too.
@@ -246,15 +247,16 @@ _TABLES: Final = (
     ) STRICT
     """,
     "CREATE INDEX events_recording ON events (recording_id) WHERE recording_id IS NOT NULL",
-    # The counters that `status` reads instead of counting.
+    # The counters that `status` reads instead of counting. `present`: the local file is still there.
     """
     CREATE TABLE recording_totals (
         source_id    INTEGER NOT NULL,
         state        TEXT NOT NULL,
         acknowledged INTEGER NOT NULL,
+        present      INTEGER NOT NULL,
         count        INTEGER NOT NULL,
         bytes        INTEGER NOT NULL,
-        PRIMARY KEY (source_id, state, acknowledged)
+        PRIMARY KEY (source_id, state, acknowledged, present)
     ) STRICT, WITHOUT ROWID
     """,
     """
@@ -269,13 +271,13 @@ _TABLES: Final = (
 
 _COUNT_IN: Final = """
     INSERT INTO recording_totals VALUES (
-        NEW.source_id, NEW.state, NEW.acknowledged_at IS NOT NULL, 1, NEW.size)
+        NEW.source_id, NEW.state, NEW.acknowledged_at IS NOT NULL, NEW.local = 'present', 1, NEW.size)
     ON CONFLICT DO UPDATE SET count = count + 1, bytes = bytes + excluded.bytes;
 """
 _COUNT_OUT: Final = """
     UPDATE recording_totals SET count = count - 1, bytes = bytes - OLD.size
     WHERE source_id = OLD.source_id AND state = OLD.state
-      AND acknowledged = (OLD.acknowledged_at IS NOT NULL);
+      AND acknowledged = (OLD.acknowledged_at IS NOT NULL) AND present = (OLD.local = 'present');
 """
 
 _TRIGGERS: Final = (
@@ -284,7 +286,7 @@ _TRIGGERS: Final = (
     f"""
     CREATE TRIGGER recordings_moved AFTER UPDATE ON recordings
     WHEN OLD.state <> NEW.state OR (OLD.acknowledged_at IS NULL) <> (NEW.acknowledged_at IS NULL)
-         OR OLD.size <> NEW.size OR OLD.source_id <> NEW.source_id
+         OR OLD.size <> NEW.size OR OLD.source_id <> NEW.source_id OR OLD.local <> NEW.local
     BEGIN {_COUNT_OUT} {_COUNT_IN} END
     """,
     """
@@ -342,6 +344,6 @@ _TRIGGERS: Final = (
 @migrations()
 def m001_first(db: Database) -> None:
     """The schema of version 0.1."""
-    for statement in (*_TABLES, *_TRIGGERS):
+    for statement in (*_TABLES, *_TRIGGERS, *tally.TABLES, *tally.TRIGGERS, *samples.TABLES):
         db.conn.execute(statement)
     db.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -52,6 +52,7 @@ def status(
     *,
     fault: LedgerError | None = None,
     look: bool = True,
+    disks: Mapping[str, Disk] | None = None,
 ) -> Status:
     """The status model.
 
@@ -64,10 +65,13 @@ def status(
         fault: why the ledger cannot be read.
         look: at the disks, too. Each look at a mount that hangs leaves a thread behind, which is nothing
             for a process that asks again and again.
+        disks: what a look at them came to, for who has looked: by the sources' names, and the ledger's
+            as "".
     """
     folders = {name: Path(source.path) for name, source in config.sources.items()}
     folders[""] = config.ledger.path.parent
-    disks = _look_at(folders) if look else dict.fromkeys(folders, Disk())
+    if disks is None:
+        disks = _look_at(folders) if look else dict.fromkeys(folders, Disk())
     if conn is not None:
         # One moment for all that is read: a recording must not be seen twice, or in neither state.
         conn.execute("BEGIN")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from aiohttp import web
 
 from uploaderd.live import Live
-from uploaderd.web import access, control
-from uploaderd.web.keys import LIVE
+from uploaderd.web import access, control, health, textfile
+from uploaderd.web.keys import LIVE, READING
+from uploaderd.web.reading import Reading
 
 
 def application(live: Live) -> web.Application:
@@ -14,15 +17,18 @@ def application(live: Live) -> web.Application:
     app = web.Application(middlewares=[access.guard])
     app.on_response_prepare.append(access.protect)
     app[LIVE] = live
-    app.router.add_get("/healthz", _health)
+    app[READING] = Reading(live)
+    app.cleanup_ctx.append(_reading)
+    app.cleanup_ctx.append(textfile.kept)
     app.router.add_get("/api/v1/live", _live)
+    health.add_to(app)
     control.add_to(app)
     return app
 
 
-async def _health(request: web.Request) -> web.Response:
-    alive = await request.app[LIVE].alive()
-    return web.json_response({"alive": alive}, status=200 if alive else 503)
+async def _reading(app: web.Application) -> AsyncIterator[None]:
+    yield
+    app[READING].close()
 
 
 async def _live(request: web.Request) -> web.Response:
