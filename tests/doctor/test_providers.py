@@ -88,6 +88,29 @@ async def test_a_missing_bucket_is_named(cloud: str, clinic: Clinic, places: Map
     assert "create" in found.fix
 
 
+@pytest.mark.parametrize(
+    ("cloud", "denied", "grants"),
+    [
+        ("s3", {"s3:PutObject"}, "do s3:PutObject in the bucket"),
+        ("azure", {"PutBlob", "PutBlock"}, "the role Storage Blob Data Contributor"),
+        ("gcs", {"storage.objects.create"}, "roles/storage.objectUser"),
+    ],
+)
+async def test_a_permission_that_is_missing_is_named_with_what_grants_it(
+    cloud: str,
+    denied: set[str],
+    grants: str,
+    clinic: Clinic,
+    places: Mapping[str, Place],
+    endpoint: StrictServer,
+) -> None:
+    clinic.box.send_to({cloud: places[cloud]})
+    _deny(endpoint, cloud, denied)
+    found = (await clinic.examine()).of(f"provider {cloud}", "login")
+    assert found.result == "fail"
+    assert grants in found.fix
+
+
 ONLY_WRITE: Mapping[str, set[str]] = {
     "s3": {"s3:GetObject", "s3:ListBucket", "s3:DeleteObject", "s3:ListMultipartUploadParts",
            "s3:AbortMultipartUpload"},

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, nullcontext
 from datetime import UTC, datetime
 from typing import Final
 
-from uploaderd.config import Config, ConfigError, DirectoryProvider, S3Provider
+from uploaderd.config import Config, DirectoryProvider, S3Provider
 from uploaderd.config import Provider as ProviderConfig
 from uploaderd.doctor import folders
 from uploaderd.doctor.findings import Finding, Found, Look, Result, fail, looked, ok, on_thread, warn
@@ -57,10 +57,7 @@ async def findings(config: Config, name: str, *, used: bool, write: bool) -> Asy
         opened: list[Provider] = []
 
         async def opening() -> list[Found]:
-            try:
-                opened.append(await open_provider(name, table, expect_marker=used))
-            except ConfigError as error:
-                return [fail(fault, "mend that, and ask again") for fault in error.faults]
+            opened.append(await open_provider(name, table, expect_marker=used))
             stack.push_async_callback(opened[0].aclose)
             return []
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uploaderd.config import AzureProvider, ConfigError, DirectoryProvider, GcsProvider, S3Provider
 from uploaderd.config import Provider as ProviderConfig
+from uploaderd.errors import Fault
+from uploaderd.model import FailureClass
 from uploaderd.provider import Provider
 
 
@@ -15,8 +17,8 @@ async def open_provider(name: str, config: ProviderConfig, *, expect_marker: boo
     its marker is a missing mount, and not a folder that is new (see `directory`).
 
     Raises:
-        ConfigError: the library that the type needs is not installed, or a value of the
-            configuration is one that the library itself refuses.
+        Fault: class provider: the library that the type needs is not installed, or refuses a value of
+            the configuration. The others go on meanwhile.
     """
     try:
         match config:
@@ -37,8 +39,16 @@ async def open_provider(name: str, config: ProviderConfig, *, expect_marker: boo
 
                 return await directory.connect(name, config, expect_marker=expect_marker)
     except ModuleNotFoundError as error:
-        fault = (
-            f"[providers.{name}] type = {config.type!r} needs the Python module {error.name!r}, which is not"
-            " installed; install uploaderd again, with its dependencies"
-        )
-        raise ConfigError([fault]) from error
+        raise Fault(
+            f"type = {config.type!r} needs the Python module {error.name!r}, which is not installed",
+            failure=FailureClass.PROVIDER,
+            code="NotInstalled",
+            hint="install uploaderd again, with its dependencies: pip install --force-reinstall uploaderd",
+        ) from error
+    except ConfigError as error:
+        raise Fault(
+            "; ".join(error.faults),
+            failure=FailureClass.PROVIDER,
+            code="Configuration",
+            hint=f"correct [providers.{name}]; then systemctl reload uploaderd (SIGHUP)",
+        ) from error

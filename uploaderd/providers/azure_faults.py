@@ -73,6 +73,18 @@ _OTHER_REFUSALS: Final = {"AccountRequiresHttps", "InvalidAuthenticationInfo", "
 """Refusals whose status is neither 401 nor 403."""
 
 
+_FIREWALL: Final = {"AuthorizationFailure", "AuthorizationSourceIPMismatch", "PublicAccessNotPermitted"}
+_READING: Final = "grant the role Storage Blob Data Contributor, or the SAS permission r"
+_NEEDED: Final = {
+    "deleting": "grant the role Storage Blob Data Contributor, or the SAS permission d",
+    "signing": "grant the role Storage Blob Delegator on the account (an account key needs none)",
+    "looking": _READING,
+    "reading": _READING,
+}
+"""What a refused act needs, by its first word."""
+_WRITING: Final = "grant the role Storage Blob Data Contributor, or the SAS permissions r, c and w"
+
+
 @dataclass(frozen=True, slots=True)
 class Where:
     """What people need to find the place again: the provider's name, and what its table says.
@@ -163,7 +175,7 @@ def _refusal(error: HttpResponseError, doing: str, where: Where) -> Fault:
         hint = "blocks that another tool staged at this key are in the way; they expire within a week"
         return Fault(message, hint=hint, **more)
     if status in (401, 403) or code in _OTHER_REFUSALS or code in _NO_LOGIN:
-        return _paused(message, _login_hint(code, headers, where), more)
+        return _paused(message, _login_hint(code, doing, headers, where), more)
     known = code in _BUSY or status in (408, 429) or status >= 500
     return Fault(message, recognised=known, **more)
 
@@ -172,7 +184,7 @@ def _paused(message: str, hint: str, more: dict[str, Any]) -> Fault:
     return Fault(message, failure=FailureClass.PROVIDER, hint=hint, **more)
 
 
-def _login_hint(code: str, headers: Mapping[str, str], where: Where) -> str:
+def _login_hint(code: str, doing: str, headers: Mapping[str, str], where: Where) -> str:
     now = datetime.now(UTC)
     table = f"[providers.{where.provider}]"
     if where.sas_expiry is not None and where.sas_expiry <= now:
@@ -182,10 +194,13 @@ def _login_hint(code: str, headers: Mapping[str, str], where: Where) -> str:
         return f"this machine's clock is wrong: it differs from Azure's by {abs(served - now)}; set it"
     if code in _NO_LOGIN:
         return f"the {where.login} is not accepted by the account {where.account!r}; correct {table}"
-    return (
-        f"let the {where.login} write to the container {where.container!r} (SAS permissions r, c and w, or "
-        "the role Storage Blob Data Contributor), and this machine's address through the account's firewall"
-    )
+    if code in _FIREWALL:
+        return (
+            f"let this machine's address through the firewall of the account {where.account!r} (Networking),"
+            f" and the {where.login} into the container {where.container!r}"
+        )
+    needed = _NEEDED.get(doing.partition(" ")[0], _WRITING)
+    return f"let the {where.login} do that in the container {where.container!r}: {needed}"
 
 
 def _no_token(error: ClientAuthenticationError, doing: str, where: Where) -> Fault:

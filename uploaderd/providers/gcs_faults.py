@@ -27,8 +27,8 @@ SPOKEN: Final = (aiohttp.ClientError, OSError, TimeoutError)
 
 _LOGIN: Final = "check the login of {table} ({login}), and this machine's clock; it is tried again by itself"
 _ALLOW: Final = (
-    "let this login ({login}) write to the bucket {bucket!r}: roles/storage.objectUser,"
-    " or roles/storage.objectCreator where it may neither look nor replace"
+    "grant this login ({login}) roles/storage.objectUser on the bucket {bucket!r}; where it may neither look"
+    " nor replace, roles/storage.objectCreator"
 )
 _SETTINGS: Final = (
     "correct {table} storage_class or kms_key_name, or shorten the source's metadata (8 KiB in all)"

@@ -271,7 +271,11 @@ class S3:
             if fault.http_status == 403:
                 # Also the answer for a missing key to a login that may not list (s3fs#591).
                 raise CannotLook(
-                    fault.message, code=fault.code, http_status=403, request_id=fault.request_id
+                    fault.message,
+                    code=fault.code,
+                    hint=fault.hint,
+                    http_status=403,
+                    request_id=fault.request_id,
                 ) from fault
             if fault.http_status == 400 and not fault.recognised:
                 await self.probe()  # a HEAD has no body that says why: perhaps this has

@@ -39,6 +39,14 @@ UNKNOWN_HEADER: Final = frozenset(
 """How stores refuse a request for a header that they do not know (R2, B2, Ceph, MinIO, Swift: 400 or 501)."""
 
 _LOGIN: Final = "check the login of {table}, {login}; it is tried again by itself"
+_NO_KEYS: Final = (
+    "give {table} access_key_id and secret_access_key, or profile; or the daemon AWS_ACCESS_KEY_ID and"
+    " AWS_SECRET_ACCESS_KEY, or this machine a role"
+)
+_ALLOW: Final = (
+    "let this login ({login}) do {action} in the bucket {bucket!r}, in its own policy and the bucket's"
+    " (docs/providers.md has the smallest)"
+)
 _CLOCK: Final = "set this machine's clock (NTP); S3 allows 15 minutes"
 _FULL: Final = "free space, or raise the quota of the bucket {bucket!r}"
 _KMS: Final = "check {table} kms_key_id, the key's state, and that its policy lets this login use it"
@@ -46,12 +54,12 @@ _KMS: Final = "check {table} kms_key_id, the key's state, and that its policy le
 _PROVIDER: Final[Mapping[str, str]] = {
     "NoSuchBucket": "create the bucket {bucket!r} or correct {table} bucket",
     "InvalidBucketName": "correct {table} bucket",
-    "AccessDenied": "let this login ({login}) do s3:PutObject in {bucket!r}: its policies, the bucket's",
+    "AccessDenied": _ALLOW,
     "AllAccessDisabled": "ask the bucket's owner: S3 has disabled access to it",
     "AccountProblem": "the account behind this login has a problem: see its console or its support",
     "NotSignedUp": "sign the account up for S3",
-    "InvalidAccessKeyId": _LOGIN,
-    "SignatureDoesNotMatch": _LOGIN,
+    "InvalidAccessKeyId": "no such key id (any more): renew the login of {table}, {login}",
+    "SignatureDoesNotMatch": "the secret does not fit the key id: correct the login of {table}, {login}",
     "InvalidToken": _LOGIN,
     "InvalidSecurity": _LOGIN,
     "InvalidClientTokenId": _LOGIN,
@@ -77,6 +85,17 @@ _PROVIDER: Final[Mapping[str, str]] = {
     "BucketMissingObjectLockConfiguration": "turn object lock on for the bucket {bucket!r}",
 }
 """A person must act; the hint says how."""
+
+_ACTIONS: Final[Mapping[str, str]] = {
+    "HeadObject": "s3:GetObject and s3:ListBucket",
+    "GetObject": "s3:GetObject",
+    "HeadBucket": "s3:ListBucket",
+    "DeleteObject": "s3:DeleteObject",
+    "ListParts": "s3:ListMultipartUploadParts",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+}
+"""What an operation needs, as policies call it; every other one: s3:PutObject."""
 
 _BY_STATUS: Final[Mapping[int, str]] = {
     301: _PROVIDER["PermanentRedirect"],
@@ -240,6 +259,7 @@ def _answered(error: boto.ClientError, place: Place, login: str, act: str, secon
             table=place.table,
             bucket=place.bucket,
             login=login,
+            action=_ACTIONS.get(error.operation_name, "s3:PutObject"),
             there=f", {region!r}" if region else "",
         )
         return Fault(message, failure=FailureClass.PROVIDER, hint=hint, **told)
@@ -253,7 +273,9 @@ def _unanswered(error: Exception, place: Place, login: str, act: str) -> Fault:
             f"{act}: no usable login ({kind}: {mask(str(error))})",
             failure=FailureClass.PROVIDER,
             code=kind,
-            hint=_LOGIN.format(table=place.table, login=login),
+            hint=(_NO_KEYS if isinstance(error, boto.NoCredentialsError) else _LOGIN).format(
+                table=place.table, login=login
+            ),
         )
     if isinstance(error, _MISCONFIGURED):
         return Fault(
