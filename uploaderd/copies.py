@@ -91,7 +91,9 @@ async def ask(
     async def one(copy: Copy) -> Asked:
         known = providers.get(copy.provider)
         if known is None:
-            message = f"{copy.provider}, which has a copy that it requires, is not in use: enable it again"
+            message = (
+                f"{copy.provider}, which has a copy that it requires, is not in use: nobody can ask for it"
+            )
             return Asked(copy, Answer.UNSEEN, fault=Fault(message, code="not-in-use"))
         if (provider := known.opened()) is None:
             return Asked(copy, Answer.UNASKED, fault=Fault(f"{copy.provider} is not open", code="not-open"))

@@ -139,6 +139,10 @@ class Intake:
             self._wake()
         return Offered(tuple(outcomes))
 
+    def plan(self, source: str, found: Finished) -> NewRecording:
+        """The recording that the file would be if it were found now: its keys, and what it would require."""
+        return self._recording(source, found)
+
     def _recording(self, name: str, found: Finished) -> NewRecording:
         """The recording that the file would be, with its keys and what it requires."""
         source = self._config.sources[name]

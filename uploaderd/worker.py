@@ -7,22 +7,22 @@ closed, and sweeps up the sessions that will never be used again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from uploaderd.attempts import Attempts, Running, Surroundings
 from uploaderd.clock import Clock
-from uploaderd.errors import CannotLook, Fault, LedgerBroken, LedgerFull
+from uploaderd.errors import Fault, LedgerBroken, LedgerFull
 from uploaderd.gate import Position
 from uploaderd.ledger import Ledger, Transaction, leftovers, work
-from uploaderd.ledger.leftovers import Leftover
 from uploaderd.ledger.wanted import Wanted
 from uploaderd.logs.setup import get_logger
 from uploaderd.meter import Meter
-from uploaderd.model import Milliseconds, Session
-from uploaderd.provider import Provider, Strays
+from uploaderd.model import Milliseconds
+from uploaderd.provider import Provider
 from uploaderd.retry import UPLOADS, Backoff
-from uploaderd.standing import PROBE_SECONDS, Standing
+from uploaderd.standing import Standing
+from uploaderd.sweeping_up import sweep_up
 from uploaderd.waiting import first_of, unless
 
 log = get_logger(__name__)
@@ -204,20 +204,11 @@ class Pool:
             task.add_done_callback(self._ended)
 
     async def _sweep_up(self, provider: Provider) -> None:
-        """Abort sessions that will never be used again, one after another, while the provider is well."""
-        while not self._stopping.is_set():
-            leftover = await self._ledger.run(leftovers.due, self._id)
-            if leftover is None:
-                return
-            try:
-                async with asyncio.timeout(PROBE_SECONDS):
-                    sessions = await _sessions_of(provider, leftover)
-                    gone = [await provider.abort(session) for session in sessions]
-            except (Fault, TimeoutError) as error:
-                self._log.warning("a leftover could not be aborted yet", reason=str(error))
-                return
-            if all(gone):
-                await self._ledger.insist(leftovers.gone, leftover, self.name, found=bool(gone))
+        """Abort what will never be gone on with, while the provider is well."""
+        try:
+            await sweep_up(provider, self._id, self._ledger, self._stopping.is_set)
+        except (Fault, TimeoutError) as error:
+            self._log.warning("a leftover could not be aborted yet", reason=str(error))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -248,18 +239,6 @@ class Pool:
     async def _wait(self, seconds: float) -> None:
         """Sleep, unless woken."""
         await first_of(self._clock.sleep(seconds), self._wake.wait())
-
-
-async def _sessions_of(provider: Provider, leftover: Leftover) -> Sequence[Session]:
-    """The leftover's session; if its opening was never answered, whatever came of that."""
-    if leftover.session.handle:
-        return (leftover.session,)
-    if not isinstance(provider, Strays):
-        return ()  # nothing was begun there, or it expires by itself
-    try:
-        return await provider.strays(leftover.session.spec, leftover.seconds)
-    except CannotLook:
-        return ()
 
 
 def _agenda(

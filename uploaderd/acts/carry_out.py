@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from uploaderd.acts import decisions, ensure, orders, retrieval, verify
+from uploaderd.acts import decisions, ensure, moving, orders, retrieval, verify
 from uploaderd.acts.acting import Acting, Tell
 
 
@@ -33,6 +33,10 @@ async def carry_out(order: orders.Order, acting: Acting, tell: Tell) -> Mapping[
             return await ensure.ensure(order, acting, tell)
         case orders.Verify():
             return await verify.verify(order, acting, tell)
+        case orders.Backfill():
+            return await moving.backfill(order, acting, tell)
+        case orders.Retire():
+            return await moving.retire(order, acting)
         case orders.Url():
             return await retrieval.url(order, acting)
         case _:

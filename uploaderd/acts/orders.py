@@ -94,6 +94,23 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Backfill:
+    """Old recordings to a provider. `required`: they need one copy more from now on."""
+
+    provider: str
+    source: str | None = None
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """End a provider. `force`: even if something needs it."""
+
+    provider: str
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Url:
     """A URL to read a recording with, by its id, or an object by its key; good for so many seconds."""
 
@@ -103,7 +120,7 @@ class Url:
     provider: str | None = None
 
 
-Order = Pause | Resume | Retry | Acknowledge | Release | Ensure | Verify | Url
+Order = Pause | Resume | Retry | Acknowledge | Release | Ensure | Verify | Url | Backfill | Retire
 
 ORDERS: Final[dict[str, type[Order]]] = {
     "pause": Pause,
@@ -114,5 +131,7 @@ ORDERS: Final[dict[str, type[Order]]] = {
     "ensure": Ensure,
     "verify": Verify,
     "url": Url,
+    "backfill": Backfill,
+    "retire": Retire,
 }
 """By the name under which the control socket takes them."""

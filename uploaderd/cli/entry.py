@@ -16,6 +16,7 @@ from uploaderd.cli import (
     ensuring,
     exits,
     ledgers,
+    moving,
     recordings,
     retrieving,
     running,
@@ -70,6 +71,8 @@ app.command("pause", epilog=deciding.PAUSE_EXAMPLES)(deciding.pause)
 app.command("resume", epilog=deciding.RESUME_EXAMPLES)(deciding.resume)
 app.command("acknowledge", epilog=deciding.ACKNOWLEDGE_EXAMPLES)(deciding.acknowledge)
 app.command("release", epilog=deciding.RELEASE_EXAMPLES)(deciding.release)
+app.command("backfill", epilog=moving.BACKFILL_EXAMPLES)(moving.backfill)
+app.command("retire", epilog=moving.RETIRE_EXAMPLES)(moving.retire)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 _config.command("check", epilog=configuration.CHECK_EXAMPLES)(configuration.check)
 _config.command("show", epilog=configuration.SHOW_EXAMPLES)(configuration.show)

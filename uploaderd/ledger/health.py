@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uploaderd.errors import Fault
+from uploaderd.errors import Fault, LedgerError
 from uploaderd.ledger.chain import Event
 from uploaderd.ledger.writer import Transaction
 from uploaderd.model import FailureClass, Milliseconds, ProviderState, SourceState
@@ -59,8 +59,16 @@ def configured(tx: Transaction, enabled: frozenset[int]) -> None:
     """Disable the providers that the configuration does not use (any more), enable those it does.
 
     A provider in trouble stays so until it shows that it works.
+
+    Raises:
+        LedgerError: one that was retired is enabled.
     """
     for provider_id, name, state in tx.conn.execute("SELECT id, name, state FROM providers").fetchall():
+        if provider_id in enabled and state == ProviderState.RETIRED:
+            raise LedgerError(
+                f"[providers.{name}] is in use, but was retired",
+                "give the destination another name, or remove the table",
+            )
         if provider_id in enabled:
             new, kind = ProviderState.OK, "provider-enabled"
             move = state == ProviderState.DISABLED

@@ -7,6 +7,7 @@ be taken for it.
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,3 +75,9 @@ def gone(tx: Transaction, leftover: Leftover, provider: str, *, found: bool = Tr
     tx.conn.execute("DELETE FROM leftovers WHERE id = ?", (leftover.id,))
     if found:
         tx.event(Event("leftover-aborted", provider=provider, detail={"key": leftover.session.spec.key}))
+
+
+def count(conn: sqlite3.Connection, provider_id: int) -> int:
+    """Sessions that the provider may still hold something of."""
+    (left,) = conn.execute("SELECT count(*) FROM leftovers WHERE provider_id = ?", (provider_id,)).fetchone()
+    return int(left)
