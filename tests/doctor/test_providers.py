@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
+from tests.cli.process import ROOT
 from tests.contract.place import Place
 from tests.doctor.asking import Clinic
 from tests.end_to_end.places import arranged
@@ -19,6 +22,7 @@ from tests.servers.gcs import GcsEmulator
 from tests.servers.moto import Moto
 from tests.strict import StrictServer
 from tests.strict.faults import Fault, Kind
+from tests.strict.s3 import ACTIONS
 
 CLOUDS = ("s3", "azure", "gcs")
 TRIAL = ["write", "verify", "half-done uploads", "read back", "URL", "delete"]
@@ -240,3 +244,22 @@ def _deny(endpoint: StrictServer, cloud: str, names: set[str]) -> None:
         case "gcs":
             for account in endpoint.gcs.auth.accounts.values():
                 account.denied = names
+
+
+async def test_the_smallest_policy_of_the_documentation_is_enough_and_deletes_nothing(
+    clinic: Clinic, places: Mapping[str, Place], endpoint: StrictServer
+) -> None:
+    page = (ROOT / "docs" / "providers.md").read_text(encoding="utf-8")
+    (policy,) = (
+        json.loads(block) for block in re.findall(r"^```json\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    )
+    allowed = {action for statement in policy["Statement"] for action in statement["Action"]}
+    assert allowed <= set(ACTIONS.values()), "the endpoint must know what is granted"
+    endpoint.s3.account.denied = set(ACTIONS.values()) - allowed
+    clinic.box.send_to({"s3": places["s3"]})
+    asked = await clinic.examine()
+    assert asked.bad("provider s3") == {"delete": "warn"}
+    # And none of it is there for nothing.
+    for action in allowed - {"s3:ListBucketMultipartUploads", "s3:ListBucket"}:
+        endpoint.s3.account.denied = set(ACTIONS.values()) - allowed | {action}
+        assert (await clinic.examine()).bad("provider s3") != {"delete": "warn"}, action

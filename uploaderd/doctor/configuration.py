@@ -126,7 +126,13 @@ def _plain(provider: ProviderConfig) -> str:
 def _environment(config: Config, env: Mapping[str, str]) -> Iterator[Found]:
     google = any(isinstance(one, GcsProvider) for one in config.providers.values())
     emulated = google and env.get(EMULATOR)
-    redirected = [name for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3") if env.get(name)]
+    # Where there is no file, that variable may be the configuration itself (docs/drop-in.md).
+    endpoints = " ".join(config.origin(("providers", name, "endpoint_url")) for name in config.providers)
+    redirected = [
+        name
+        for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+        if env.get(name) and name not in endpoints.split()
+    ]
     if emulated:
         yield warn(
             f"{EMULATOR} is set: Google's own libraries send everything there, without TLS verification and"
