@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import typer
 
-from tests.cli.process import ROOT
+from tests.cli.process import ROOT, uploaderd
 from uploaderd.cli import exits
 from uploaderd.cli.entry import app
 
@@ -74,3 +75,28 @@ def test_no_section_is_about_a_command_that_is_not_there() -> None:
     known = {name for name, _ in _below(typer.main.get_command(app), "uploaderd")}
     for heading in re.findall(r"^##+ `(uploaderd[a-z ]*)", PAGE, re.MULTILINE):
         assert heading.strip() in known
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["uploaderd", "doc"], {"doctor"}),
+        (["uploaderd", "doctor", "--no"], {"--no-write"}),
+        (["uploaderd", "list", "--state", "s"], {"safe", "skipped", "superseded"}),
+        (["uploaderd", "pause", ""], {"nas", "hall"}),
+        (["uploaderd", "list", "--provider", ""], {"nas"}),
+    ],
+)
+def test_the_shell_completes(typed: list[str], offered: set[str], tmp_path: Path) -> None:
+    """As the script does that `--show-completion` prints."""
+    (tmp_path / "c.toml").write_text(
+        '[sources.hall]\npath = "in"\n[providers.nas]\ntype = "directory"\npath = "nas"\n'
+    )
+    asked = {
+        "_UPLOADERD_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(typed),
+        "COMP_CWORD": str(len(typed) - 1),
+        "UPLOADERD_CONFIG": "c.toml",
+    }
+    ended = uploaderd(cwd=tmp_path, env=asked)
+    assert (set(ended.out.split()), ended.err) == (offered, "")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final, get_args
 
 import typer
 
-from uploaderd.cli import exits, say
+from uploaderd.cli import completing, exits, say
 from uploaderd.cli.control import perform
 from uploaderd.cli.opened import configuration, ledger
 from uploaderd.cli.options import ConfigFile, examples, one_of
@@ -45,7 +45,15 @@ Recordings = Annotated[
         show_default=False,
     ),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Of a provider or a source.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        autocompletion=completing.either,
+        help="Of a provider or a source.",
+        show_default=False,
+    ),
+]
 
 
 def pause(
@@ -95,10 +103,22 @@ def retry(
         ),
     ] = None,
     provider: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only uploads to this provider.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completing.providers,
+            help="Only uploads to this provider.",
+            show_default=False,
+        ),
     ] = None,
     source: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only recordings of this source.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completing.sources,
+            help="Only recordings of this source.",
+            show_default=False,
+        ),
     ] = None,
     config: ConfigFile = None,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from uploaderd.cli import exits, say
+from uploaderd.cli import completing, exits, say
 from uploaderd.cli.control import on_ledger, perform
 from uploaderd.cli.opened import configuration, ledger
 from uploaderd.cli.options import ConfigFile, SecretsDir, examples, one_of
@@ -28,7 +28,13 @@ RETIRE_EXAMPLES: Final = examples(
 )
 
 ProviderName = Annotated[
-    str, typer.Argument(metavar="PROVIDER", help="As the configuration names it.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="PROVIDER",
+        autocompletion=completing.providers,
+        help="As the configuration names it.",
+        show_default=False,
+    ),
 ]
 
 
@@ -36,7 +42,13 @@ def backfill(
     context: typer.Context,
     provider: ProviderName,
     source: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only recordings of this source.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completing.sources,
+            help="Only recordings of this source.",
+            show_default=False,
+        ),
     ] = None,
     required: Annotated[
         bool,

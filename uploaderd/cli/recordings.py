@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from uploaderd.cli import say
+from uploaderd.cli import completing, say
 from uploaderd.cli.opened import configuration, ledger
 from uploaderd.cli.options import ConfigFile, Json, examples, one_of
 
@@ -45,15 +45,25 @@ def list_(
         str | None,
         typer.Option(
             metavar="S",
+            autocompletion=completing.states,
             help="Only: waiting, safe, failed, lost, held, skipped, superseded.",
             show_default=False,
         ),
     ] = None,
     source: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only of this source.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME", autocompletion=completing.sources, help="Only of this source.", show_default=False
+        ),
     ] = None,
     provider: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only what goes to this provider.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completing.providers,
+            help="Only what goes to this provider.",
+            show_default=False,
+        ),
     ] = None,
     limit: Annotated[
         int | None,

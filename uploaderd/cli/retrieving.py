@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from uploaderd.cli import say
+from uploaderd.cli import completing, say
 from uploaderd.cli.control import on_ledger, perform, quiet_logs, through_daemon
 from uploaderd.cli.opened import configuration, ledger
 from uploaderd.cli.options import ConfigFile, SecretsDir, duration, examples, one_of
@@ -46,7 +46,10 @@ def url(
     ] = None,
     expires: Annotated[str, typer.Option(metavar="D", help="How long it is to be good for, at most.")] = "1h",
     provider: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Ask only this one.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME", autocompletion=completing.providers, help="Ask only this one.", show_default=False
+        ),
     ] = None,
     secrets_dir: SecretsDir = None,
     config: ConfigFile = None,
