@@ -140,3 +140,16 @@ async def test_the_read_back_is_from_the_disk() -> None:
             assert b"".join([window async for window in provider.read(KEY)]) == content(recording)
             assert fetched() - written >= recording.size
         await provider.aclose()
+
+
+async def test_what_nobody_remembers_goes_in_the_end(nas: Directory, target: Path) -> None:
+    await nas.probe()
+    folder = target / ".uploaderd" / "incoming"
+    day = 86_400
+    ages = {"a" * 32: 29 * day, "b" * 32: 31 * day, f"probe-{'0' * 16}": 60, f"probe-{'1' * 16}": 2 * 3600}
+    now = folder.stat().st_mtime
+    for name, age in {**ages, "a stranger's": 400 * day}.items():
+        (folder / name).write_bytes(b"uploaderd")
+        os.utime(folder / name, (now - age, now - age))
+    await nas.probe()
+    assert {path.name for path in folder.iterdir()} == {"a" * 32, f"probe-{'0' * 16}", "a stranger's"}

@@ -4,7 +4,8 @@ A session is a file in `.uploaderd/incoming`, named by the upload's token and wr
 given its name in the target, without replacing anything, once its content was read back past the
 page cache and found to be what the recording has. Every part is synced and read back as it is
 written, so a part that was acknowledged is on disk. What lies beyond, after a crash, may be wrong:
-completion reads back whatever this process did not, and throws the session away if it differs.
+completion reads back whatever this process did not, and throws the session away if it differs. A
+session that nobody touched for a month is forgotten, as the clouds do it after a week.
 
 `ObjectInfo.etag` is inode, mtime and size. `stat` tells no checksum, because that would be a read of
 the whole file: `put` and `complete` tell what they read back, `read` reads it again. The token
@@ -179,7 +180,7 @@ class Directory:
         await self._run("deleting", key, lambda: objects.delete(self._target, key))
 
     async def probe(self) -> None:
-        """Write, sync and remove a tiny file."""
+        """Write, sync and remove a tiny file; and whatever was forgotten beside it."""
 
         def probed() -> None:
             name = f"probe-{secrets.token_hex(8)}".encode()
@@ -188,9 +189,11 @@ class Directory:
                 try:
                     os.write(fd, b"uploaderd")
                     os.fsync(fd)
+                    now = os.fstat(fd).st_mtime
                 finally:
                     os.close(fd)
                     os.unlink(name, dir_fd=incoming)
+                objects.forget_old(incoming, now)
 
         await self._run("probing", ".uploaderd", probed)
 

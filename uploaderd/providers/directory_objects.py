@@ -6,6 +6,7 @@ Everything here blocks, and raises OSError for what the kernel refuses.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from typing import Final
 
@@ -25,6 +26,17 @@ from uploaderd.providers.directory_tree import (
 
 NO_SIZE: Final = -1
 """The size of what is no regular file: it equals no recording's."""
+
+KEPT_SECONDS: Final = 30 * 86400
+"""How long nobody may have touched a half-done copy before it is taken for forgotten.
+
+Whoever remembers it goes on within hours or discards it; a copy that is gone is begun anew.
+"""
+
+PROBE_KEPT_SECONDS: Final = 3600
+"""The same of a probe's tiny file, which is there for an instant."""
+
+_FORGETTABLE: Final = re.compile(rb"(?:(probe-)[0-9a-f]{16}|[0-9a-f]{32})")
 
 # O_NONBLOCK: opening a FIFO must not wait for its writer.
 _LOOK: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -140,6 +152,23 @@ def discard(target: Target, handle: str) -> None:
             pass
         finally:
             os.close(incoming)
+
+
+def forget_old(incoming: int, now: float) -> None:
+    """Remove temporary files that a crash, or a ledger that is lost, left behind for good.
+
+    `now` is in seconds, by the clock that dates the files: a server's may be another than ours.
+    """
+    for entry in os.listdir(incoming):
+        name = os.fsencode(entry)
+        if (ours := _FORGETTABLE.fullmatch(name)) is None:
+            continue
+        try:
+            age = now - os.stat(name, dir_fd=incoming, follow_symlinks=False).st_mtime
+            if age > (PROBE_KEPT_SECONDS if ours[1] else KEPT_SECONDS):
+                os.unlink(name, dir_fd=incoming)
+        except FileNotFoundError:
+            pass  # another daemon shares the folder
 
 
 def delete(target: Target, key: str) -> None:
