@@ -73,7 +73,7 @@ class Faces:
     async def make(self, evening: Evening, *, answers: bool = True, **settings: Any) -> Face:
         """Serve the evening's ledger; `settings` are keys of `[web]`."""
         socket_path = self._folder / "control" / f"{len(self._open)}.sock"
-        listen = f"127.0.0.1:{_free_port()}"
+        listen = f"127.0.0.1:{free_port()}"
         keys = {"socket": socket_path, "listen": listen, **settings}
         table = evening.config.web.model_copy(update=keys)
         config: Config = evening.config.model_copy(update={"web": table})
@@ -128,7 +128,7 @@ async def lived(empty: Evening) -> Evening:
     return empty
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

@@ -225,7 +225,26 @@ def recordings(
 
     `provider`: only those that go to it. Unknown names simply match nothing.
     """
-    conditions, values = ["r.id < :before"], {"state": state, "source": source, "provider": provider}
+    where, values = which(state=state, source=source, provider=provider)
+    before, left = 1 << 62, limit
+    while left is None or left > 0:
+        page = PAGE if left is None else min(PAGE, left)
+        rows = conn.execute(
+            f"{_RECORDING} WHERE r.id < :before AND {where} ORDER BY r.id DESC LIMIT {page}",
+            {**values, "before": before},
+        ).fetchall()
+        yield from _with_uploads(conn, rows)
+        if len(rows) < page:
+            return
+        before = rows[-1][0]
+        left = None if left is None else left - len(rows)
+
+
+def which(
+    *, state: str | None = None, source: str | None = None, provider: str | None = None
+) -> tuple[str, dict[str, object]]:
+    """A condition on `recordings r`, and its values."""
+    conditions = ["TRUE"]
     if state is not None:
         conditions.append("r.state = :state")
         if state != "safe":
@@ -238,17 +257,7 @@ def recordings(
             "EXISTS (SELECT 1 FROM uploads u WHERE u.recording_id = r.id"
             " AND u.provider_id = (SELECT id FROM providers WHERE name = :provider))"
         )
-    where, before, left = " AND ".join(conditions), 1 << 62, limit
-    while left is None or left > 0:
-        page = PAGE if left is None else min(PAGE, left)
-        rows = conn.execute(
-            f"{_RECORDING} WHERE {where} ORDER BY r.id DESC LIMIT {page}", {**values, "before": before}
-        ).fetchall()
-        yield from _with_uploads(conn, rows)
-        if len(rows) < page:
-            return
-        before = rows[-1][0]
-        left = None if left is None else left - len(rows)
+    return " AND ".join(conditions), {"state": state, "source": source, "provider": provider}
 
 
 def recording(conn: sqlite3.Connection, public_id: str) -> RecordingRow | None:

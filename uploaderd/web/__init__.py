@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from uploaderd.live import Live
-from uploaderd.web import access, control, health, textfile
+from uploaderd.web import access, api, control, health, textfile
 from uploaderd.web.keys import LIVE, READING
 from uploaderd.web.reading import Reading
 
@@ -22,6 +22,7 @@ def application(live: Live) -> web.Application:
     app.cleanup_ctx.append(textfile.kept)
     app.router.add_get("/api/v1/live", _live)
     health.add_to(app)
+    api.add_to(app)
     control.add_to(app)
     return app
 
