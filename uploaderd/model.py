@@ -204,6 +204,8 @@ class ObjectInfo:
     """It must be brought back from an archive tier before it can be read."""
     read_back: bool = False
     """The checksum is of what was read back after the write, past every cache (a directory's)."""
+    unmet: str = ""
+    """What it lacks of all that it was to have besides its content: the retention that was configured."""
 
     @property
     def revision(self) -> str | None:

@@ -215,7 +215,7 @@ class Upload:
     async def _resolve(self, file: OpenRecording, found: ObjectInfo) -> Outcome | None:
         """Another object is at our key: adopt it if it is this content, or do as configured."""
         content = await self._digest(file)
-        if found.size == content.size:
+        if found.size == content.size and not found.unmet:
             told = whole_object(content, found)
             if told is None:
                 told = await self._read_back(found, content)
@@ -372,6 +372,7 @@ class Upload:
             proof = judge_blind(content, written)
             if proof is None or written.reply is None:
                 raise _unproven(refused) from refused
+            _must_be_met(written.reply)
             return Outcome(written.reply, proof, self._spec.key, self._unlinked)
         judged = await self._judge(found, content, written)
         if isinstance(judged, Outcome):
@@ -402,6 +403,7 @@ class Upload:
             assert found is not None
             if written is None:
                 await self._book.completing(content)
+            _must_be_met(found)
             return Outcome(found, judged, self._spec.key)
         return judged
 
@@ -430,6 +432,17 @@ class Upload:
             body = file.body(0, file.size, md5=self._provider.limits.wants_md5)
             self._content = await body.digest()
         return self._content
+
+
+def _must_be_met(found: ObjectInfo) -> None:
+    if found.unmet:
+        raise Fault(
+            f"{found.key!r} is there whole, but {found.unmet}",
+            failure=FailureClass.PROVIDER,
+            code="unmet",
+            hint="turn object lock on for the bucket; let this login do s3:PutObjectRetention and"
+            " s3:PutObjectLegalHold, and s3:GetObjectRetention and s3:GetObjectLegalHold to read them back",
+        )
 
 
 def _unproven(cause: Fault) -> Fault:

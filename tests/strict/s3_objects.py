@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from tests.strict.s3 import S3
 
 _XML = {"content-type": "application/xml"}
+_LOCK_SEEN_BY = {
+    "s3:GetObjectRetention": ("x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date"),
+    "s3:GetObjectLegalHold": ("x-amz-object-lock-legal-hold",),
+}
+"""HeadObject: "You must have the ... permission" for these headers; without it they are left out."""
 
 
 class Objects:
@@ -161,6 +166,9 @@ class Objects:
         elif exchange.header("x-amz-checksum-mode").upper() == "ENABLED" and item.checksum:
             reply.headers[f"x-amz-checksum-{item.checksum[0]}"] = item.checksum[1]
             reply.headers["x-amz-checksum-type"] = item.checksum_type
+        for action, prefix in _LOCK_SEEN_BY.items():
+            if action in account.denied:
+                reply.headers = {n: v for n, v in reply.headers.items() if not n.startswith(prefix)}
         return reply
 
     @staticmethod

@@ -41,9 +41,6 @@ PENDING: Final = (
     Pending("sources.*.priority", "the order of work"),
     Pending("sources.*.expect_every", "the alarm for silent sources"),
     Pending("providers.*.bandwidth", "limiting the bandwidth"),
-    Pending("providers.*.lock_mode", "object lock"),
-    Pending("providers.*.retain_for", "object lock"),
-    Pending("providers.*.legal_hold", "object lock"),
 )
 
 

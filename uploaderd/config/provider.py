@@ -171,7 +171,8 @@ class S3Provider(AnyCloud):
     kms_key_id: Text | None = Field(None, description="The KMS key for `sse`.")
     tags: dict[Text, str] = Field({}, description="Tags that each object gets.")
     lock_mode: Literal["governance", "compliance"] | None = Field(
-        None, description="Object lock: `governance` or `compliance`."
+        None,
+        description="Object lock: `governance` or `compliance`. A copy counts once its retention reads back.",
     )
     retain_for: SecondsOrOff = Field(None, description="Object lock: how long from the upload on. Or `off`.")
     legal_hold: Flag = Field(False, description="Object lock: put a legal hold on each object.")
@@ -199,6 +200,8 @@ class S3Provider(AnyCloud):
                 ("lock_mode" if self.retain_for is None else "retain_for"),
                 "lock_mode and retain_for need each other",
             )
+        if self.checksum == "none" and (self.lock_mode or self.legal_hold):
+            yield "checksum", 'must not be "none": object lock takes no content without a checksum'
 
     def lacks(self) -> Iterator[Contradiction]:
         if self.access_key_id and not self.secret_access_key:

@@ -24,7 +24,7 @@ from uploaderd.config import S3Provider
 from uploaderd.errors import CannotLook, Corrupted, Fault, KeyTaken, SessionGone
 from uploaderd.model import Checksum, FailureClass, HeldPart, ObjectInfo, ObjectSpec, Part, Session
 from uploaderd.provider import Body, Limits, Rules
-from uploaderd.providers import bounds, s3_rules
+from uploaderd.providers import bounds, s3_lock, s3_rules
 from uploaderd.providers.s3_body import Sending, md5_of
 from uploaderd.providers.s3_checksum import (
     Algorithm,
@@ -78,6 +78,9 @@ class S3:
         self._at = endpoint.at
         self._amazon = is_amazon(config.endpoint_url)
         self._manners = Manners(config.checksum, amazon=self._amazon)
+        self._locks = s3_lock.wanted(config)
+        if self._locks:
+            self._manners.checksum_with_part = True  # else refused (s3cmd#1436)
 
     @property
     def name(self) -> str:
@@ -216,7 +219,7 @@ class S3:
             if algorithm is Algorithm.MD5:
                 md5 = content_md5(await md5_of(body))
         compared(algorithm, sent, reply, md5, act)
-        return written(spec.key, sent.size, spec.token, reply)
+        return self._unlooked(written(spec.key, sent.size, spec.token, reply))
 
     async def abort(self, session: Session) -> bool:
         _, upload = opened_as(session)
@@ -280,7 +283,7 @@ class S3:
             if fault.http_status == 400 and not fault.recognised:
                 await self.probe()  # a HEAD has no body that says why: perhaps this has
             raise
-        return seen(key, reply)
+        return replace(seen(key, reply), unmet=s3_lock.unmet(self._config, reply))
 
     async def read(self, key: str, version_id: str | None = None) -> AsyncIterator[bytes]:
         version = {"VersionId": version_id} if version_id else {}
@@ -361,11 +364,15 @@ class S3:
             raise Fault(f"{act}: the answer came before the content was sent", code="EarlyAnswer")
         return body.checksum
 
+    def _unlooked(self, info: ObjectInfo) -> ObjectInfo:
+        """What a reply to a write says: nothing of a lock."""
+        return replace(info, unmet="its lock has not been read back") if self._locks else info
+
     async def _completed(
         self, spec: ObjectSpec, algorithm: Algorithm, content: Checksum, reply: Reply, act: str
     ) -> ObjectInfo:
         """What became of it: from the reply, or, where that says little, from a look at the object."""
-        info = written(spec.key, content.size, spec.token, reply)
+        info = self._unlooked(written(spec.key, content.size, spec.token, reply))
         if not algorithm.whole:
             return info
         if algorithm.told(reply) is None and not self._amazon:

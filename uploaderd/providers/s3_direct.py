@@ -31,6 +31,9 @@ _HEADERS: Final[Mapping[str, str]] = {
     "ContentType": "content-type",
     "IfMatch": "if-match",
     "IfNoneMatch": "if-none-match",
+    "ObjectLockLegalHoldStatus": "x-amz-object-lock-legal-hold",
+    "ObjectLockMode": "x-amz-object-lock-mode",
+    "ObjectLockRetainUntilDate": "x-amz-object-lock-retain-until-date",
     "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
     "ServerSideEncryption": "x-amz-server-side-encryption",
     "StorageClass": "x-amz-storage-class",
@@ -41,11 +44,17 @@ _HEADERS: Final[Mapping[str, str]] = {
 _MEMBERS: Final[Mapping[str, str]] = {
     "content-length": "ContentLength",
     "etag": "ETag",
+    "x-amz-archive-status": "ArchiveStatus",
     "x-amz-checksum-crc32c": "ChecksumCRC32C",
     "x-amz-checksum-crc64nvme": "ChecksumCRC64NVME",
     "x-amz-checksum-type": "ChecksumType",
+    "x-amz-object-lock-legal-hold": "ObjectLockLegalHoldStatus",
+    "x-amz-object-lock-mode": "ObjectLockMode",
+    "x-amz-object-lock-retain-until-date": "ObjectLockRetainUntilDate",
+    "x-amz-restore": "Restore",
     "x-amz-server-side-encryption": "ServerSideEncryption",
     "x-amz-server-side-encryption-customer-algorithm": "SSECustomerAlgorithm",
+    "x-amz-storage-class": "StorageClass",
     "x-amz-version-id": "VersionId",
 }
 """Headers of replies, and their members."""

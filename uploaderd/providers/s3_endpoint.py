@@ -10,6 +10,7 @@ from typing import Any, Final
 from uploaderd.config import S3Provider
 from uploaderd.errors import Fault, SessionGone
 from uploaderd.model import FailureClass
+from uploaderd.providers import s3_lock
 from uploaderd.providers.s3_body import Sending
 from uploaderd.providers.s3_faults import SPOKEN, Place, classified
 from uploaderd.providers.s3_login import Login, client_for
@@ -42,7 +43,7 @@ class Endpoint:
             Fault: the configuration makes no client (class provider).
         """
         login = Login(config)
-        place = Place(name, config.bucket, config.target, login.region())
+        place = Place(name, config.bucket, config.target, login.region(), s3_lock.wanted(config))
         # Now, so that it can be said what was found. Without one, each call says so, and `probe` looks again.
         with suppress(*SPOKEN):
             await login.load()

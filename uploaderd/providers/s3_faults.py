@@ -106,6 +106,7 @@ _BY_STATUS: Final[Mapping[int, str]] = {
     507: _FULL,
 }
 
+_MAKING: Final = ("PutObject", "CreateMultipartUpload")
 _PASSING: Final = frozenset(
     {
         "SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling",
@@ -163,12 +164,16 @@ _LONG: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the calls go, for messages and hints. Nothing in it is a secret."""
+    """Where the calls go, for messages and hints. Nothing in it is a secret.
+
+    `locks`: objects are made with an object lock.
+    """
 
     name: str
     bucket: str
     target: str
     region: str
+    locks: bool = False
 
     @property
     def table(self) -> str:
@@ -237,6 +242,10 @@ def _answered(error: boto.ClientError, place: Place, login: str, act: str, secon
 
     if str(error.operation_name).startswith("AssumeRole") and status < 500 and code not in _PASSING:
         hint = f"let the login assume the role: {place.table} assume_role_arn, the role's trust policy"
+        return Fault(message, failure=FailureClass.PROVIDER, hint=hint, **told)
+    if place.locks and code == "InvalidRequest" and error.operation_name in _MAKING:
+        # S3 has no code of its own for it ("Bucket is missing Object Lock Configuration").
+        hint = f"turn object lock on for the bucket {place.bucket!r}, or take it out of {place.table}"
         return Fault(message, failure=FailureClass.PROVIDER, hint=hint, **told)
     if code == "NoSuchUpload":
         return SessionGone(message, **told)

@@ -7,11 +7,13 @@ RFC 2047, in UTF-8. Names of metadata come back in lower case.
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from uploaderd.config import S3Provider
 from uploaderd.model import TOKEN_METADATA, HeldPart, ObjectInfo, ObjectSpec, Session, Token
+from uploaderd.providers import s3_lock
 from uploaderd.providers.s3_checksum import Algorithm, Reply, Way, etag_of, md5_etag
 
 
@@ -23,10 +25,12 @@ def described(spec: ObjectSpec, config: S3Provider) -> dict[str, Any]:
         "SSEKMSKeyId": config.kms_key_id,
         "Tagging": urlencode(config.tags, quote_via=quote) if config.tags else None,
     }
+    lock, promise = s3_lock.asked(config, datetime.now(UTC))
     metadata = {name: _plain(value) for name, value in spec.metadata.items()}
     return {
         "ContentType": spec.content_type,
-        "Metadata": metadata | {TOKEN_METADATA: spec.token},
+        "Metadata": metadata | promise | {TOKEN_METADATA: spec.token},
+        **lock,
     } | {name: value for name, value in chosen.items() if value}
 
 
