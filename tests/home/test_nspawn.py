@@ -17,7 +17,7 @@ import pytest
 from tests.home.debian import ROOT, needs
 from tests.home.machine import UNIT, Machine, booted, installed
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 SECRET = "not-a-real-secret-but-one-that-must-not-leak"
 CONFIG = """\
@@ -294,8 +294,18 @@ def test_several_recorders(machine: Machine) -> None:
         machine.must("systemctl stop uploaderd@hall3")
 
 
+def test_the_safety_net(machine: Machine) -> None:
+    """With the daemon it makes sure that all is safe; without one there is nothing to do."""
+    record(machine, "net.mp4")
+    machine.must("systemctl start uploaderd-ensure.service")
+    assert machine.recordings()["net.mp4"]["state"] == "safe"
+    machine.must("systemctl enable --now uploaderd-ensure.timer && systemctl stop uploaderd-ensure.timer")
+    machine.must("systemctl stop uploaderd && systemctl start uploaderd-ensure.service")
+    assert machine.shows("uploaderd-ensure.service")["ConditionResult"] == "no"
+
+
 def test_systemd_finds_nothing_to_say_of_the_units(machine: Machine) -> None:
-    units = "/etc/systemd/system/uploaderd.service /etc/systemd/system/uploaderd@.service"
+    units = "/etc/systemd/system/uploaderd*.service /etc/systemd/system/*.timer"
     assert machine.must(f"systemd-analyze verify {units}") == ""
 
 

@@ -16,6 +16,7 @@ from uploaderd.config.units import parse_duration
 
 UNITS = ROOT / "systemd"
 SERVICES = ("uploaderd.service", "uploaderd@.service")
+ALL = (*SERVICES, "uploaderd-ensure.service", "uploaderd-ensure.timer")
 MOST = 15
 """Tenths of systemd's exposure level, 0 to 100."""
 
@@ -30,13 +31,13 @@ def analyze() -> None:
 def installed(tmp_path: Path) -> Path:
     """The units and the drop-in, with a program that is there."""
     shutil.copytree(UNITS, tmp_path / "units")
-    for name in SERVICES:
+    for name in ALL:
         unit = tmp_path / "units" / name
         unit.write_text(unit.read_text().replace("/opt/uploaderd/bin/uploaderd", shutil.which("true") or ""))
     return tmp_path / "units"
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", ALL)
 def test_verify_finds_nothing(installed: Path, name: str) -> None:
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", installed / name],
@@ -47,7 +48,7 @@ def test_verify_finds_nothing(installed: Path, name: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", ALL[:3])
 @pytest.mark.parametrize("drop_in", [True, False])
 def test_exposure(installed: Path, name: str, drop_in: bool) -> None:
     if not drop_in:
@@ -66,7 +67,7 @@ def test_the_template_is_the_service_but_for_its_name() -> None:
     assert [line.replace("/%i", "").replace(" for %i", "") for line in template] == service
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", ALL)
 def test_each_setting_is_explained(name: str) -> None:
     """By a comment above it, or above the group that it stands in."""
     explained = False
