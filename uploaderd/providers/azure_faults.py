@@ -22,14 +22,12 @@ from azure.core.exceptions import (
 
 from uploaderd.errors import CannotLook, Corrupted, Fault, FileFault, KeyRefused, KeyTaken, SessionGone
 from uploaderd.model import FailureClass
+from uploaderd.providers import remedies
 
 BLOB_NOT_FOUND: Final = "BlobNotFound"
 
 RAISED: Final = (aiohttp.ClientError, OSError)
 """What comes out of the library beside its own AzureError; timeouts are OSErrors."""
-
-_MAX_SKEW: Final = 15 * 60
-"""Seconds by which the service lets a signed request's date differ from its own."""
 
 _NO_CONTAINER: Final = {"ContainerNotFound", "ResourceNotFound", "ContainerBeingDeleted", "ContainerDisabled"}
 _TAKEN: Final = {
@@ -189,9 +187,8 @@ def _login_hint(code: str, doing: str, headers: Mapping[str, str], where: Where)
     table = f"[providers.{where.provider}]"
     if where.sas_expiry is not None and where.sas_expiry <= now:
         return f"the SAS expired at {where.sas_expiry:%Y-%m-%d %H:%M} UTC; put a new one into {table}"
-    served = _http_date(headers.get("Date"))
-    if served is not None and abs((served - now).total_seconds()) > _MAX_SKEW:
-        return f"this machine's clock is wrong: it differs from Azure's by {abs(served - now)}; set it"
+    if off := remedies.clock(headers.get("Date")):
+        return off
     if code in _NO_LOGIN:
         return f"the {where.login} is not accepted by the account {where.account!r}; correct {table}"
     if code in _FIREWALL:
@@ -237,12 +234,13 @@ def _unreachable(error: BaseException, doing: str, where: Where) -> Fault:
                 http_status=407,
             )
         if isinstance(cause, aiohttp.ClientConnectorDNSError):
-            hint = f"check the network, and the name in [providers.{where.provider}] account or endpoint_url"
+            hint = remedies.network((cause,), f"[providers.{where.provider}] account or endpoint_url")
             return Fault(f"{doing} failed: the host's name is not known", code="DNS", hint=hint)
         if isinstance(cause, ServiceRequestTimeoutError | ServiceResponseTimeoutError | TimeoutError):
             return Fault(f"{doing} failed: no answer in time", code="Timeout")
         if isinstance(cause, OSError) and (code := errno.errorcode.get(cause.errno or 0, "")):
-            return Fault(f"{doing} failed: the connection failed ({code})", code=code)
+            hint = remedies.network((cause,), f"[providers.{where.provider}] endpoint_url")
+            return Fault(f"{doing} failed: the connection failed ({code})", code=code, hint=hint)
         if isinstance(cause, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
             return Fault(f"{doing} failed: the connection broke", code=type(cause).__name__)
     code = type(error).__name__

@@ -21,6 +21,7 @@ import aiohttp
 from uploaderd.errors import Fault, FileFault, KeyTaken, SessionGone
 from uploaderd.logs import mask
 from uploaderd.model import FailureClass
+from uploaderd.providers import remedies
 
 SPOKEN: Final = (aiohttp.ClientError, OSError, TimeoutError)
 """What aiohttp and what lies below it may raise; anything else is a bug and passes unclassified."""
@@ -120,7 +121,10 @@ class Answer:
 def answered(answer: Answer, place: Place, login: str, act: str) -> Fault:
     """The fault that a reply means. `act`: what was tried ("sending part 3 of 'cam1/a.mp4'")."""
     status, reason, told = answer.status, answer.reason, answer.told()
-    message = f"{act}: HTTP {status}" + "".join(f", {text}" for text in (reason, answer.message) if text)
+    where = "" if answer.in_session else f" in {place.target}"
+    message = f"{act}{where}: HTTP {status}" + "".join(
+        f", {text}" for text in (reason, answer.message) if text
+    )
     if answer.in_session and status in (404, 410):
         return SessionGone(message, **told)
     if status == 412 or reason in _PROTECTED:
@@ -166,7 +170,8 @@ def unanswered(error: BaseException, place: Place, act: str) -> Fault:
             hint=f"check {place.table} endpoint_url: does the server speak https at that port?",
         )
     broken = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError, TimeoutError)
-    return Fault(f"{act}: {_why(error)} ({kind})", code=kind, recognised=isinstance(error, broken))
+    hint = remedies.network(_chain(error), f"{place.table} endpoint_url")
+    return Fault(f"{act}: {_why(error)} ({kind})", code=kind, hint=hint, recognised=isinstance(error, broken))
 
 
 def _why(error: BaseException) -> str:

@@ -29,6 +29,7 @@ from uploaderd.config import GcsProvider
 from uploaderd.errors import Fault
 from uploaderd.logs import mask, register_secret
 from uploaderd.model import FailureClass
+from uploaderd.providers import remedies
 from uploaderd.providers.gcs_faults import SPOKEN, Place, unanswered
 
 SCOPES: Final = ["https://www.googleapis.com/auth/cloud-platform"]
@@ -242,7 +243,8 @@ class Login:
             code=code,
             hint=""
             if passing
-            else f"check that the login of {self._place.table} ({self.text}) still exists and may do this,"
+            else remedies.clock(error.headers.get("Date") if error.headers else None)
+            or f"check that the login of {self._place.table} ({self.text}) still exists and may do this,"
             " and this machine's clock",
             http_status=error.status,
         )

@@ -86,7 +86,7 @@ class Endpoint:
 
     async def probe(self) -> None:
         """Send a part for a session that never was: needs the right to write, and leaves nothing."""
-        act = "probing"
+        act = "a trial write"
         try:
             with self.trying(act):
                 await self.client.upload_part(

@@ -21,6 +21,7 @@ from botocore import exceptions as boto
 from uploaderd.errors import Corrupted, Fault, FileFault, KeyRefused, KeyTaken, SessionGone
 from uploaderd.logs import mask
 from uploaderd.model import FailureClass
+from uploaderd.providers import remedies
 from uploaderd.providers.s3_body import Sending
 
 SPOKEN: Final = (boto.ClientError, boto.BotoCoreError, aiohttp.ClientError, OSError, TimeoutError)
@@ -263,6 +264,8 @@ def _answered(error: boto.ClientError, place: Place, login: str, act: str, secon
         return Fault(message, **told)
     known = _PROVIDER.get(code) or (_KMS if code.startswith("KMS.") else None) or _BY_STATUS.get(status)
     if known is not None:
+        if code in ("RequestTimeTooSkewed", "RequestExpired"):
+            known = remedies.clock(headers.get("date")) or known
         region = error.response.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region")
         hint = known.format(
             table=place.table,
@@ -318,7 +321,8 @@ def _unanswered(error: Exception, place: Place, login: str, act: str) -> Fault:
             )
     causes = [cause for cause in _chain(error) if isinstance(cause, OSError) and cause.strerror]
     why = causes[-1].strerror if causes else kind
-    return Fault(f"{act}: {why} ({kind})", code=kind, recognised=isinstance(error, _BROKEN))
+    hint = remedies.network(_chain(error), place.table)
+    return Fault(f"{act}: {why} ({kind})", code=kind, hint=hint, recognised=isinstance(error, _BROKEN))
 
 
 def _why(error: ssl.SSLCertVerificationError) -> str:

@@ -89,6 +89,7 @@ class SourceLine(TypedDict):
     free_bytes: int | None
     polling: str | None
     lease: bool | None
+    problem: Problem | None
 
 
 class TroubledLine(TypedDict):

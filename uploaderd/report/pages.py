@@ -85,4 +85,6 @@ def why_lines(answer: Why) -> Iterator[Line]:
     for gate in answer.gates:
         word, tone = _MARKS[gate.passed]
         yield Line(f"  {word:9}  {gate.name:{width}}  {gate.text}", tone, head=11)
+        if gate.remedy:
+            yield Line(f"  {'remedy':9}  {'':{width}}  {gate.remedy}")
     yield Line(f"next: {answer.next}")

@@ -29,6 +29,10 @@ LEDGER_NEEDS: Final = 1024 * 1024
 TROUBLED_SHOWN: Final = 5
 """Recordings that need a person, of each kind, that are shown by name."""
 
+MISSING_HINT: Final = (
+    "mount or create it; nothing of it counts as deleted meanwhile, and it goes on by itself"
+)
+
 _LOST: Final = "its file vanished before it was safe"
 
 Live = Mapping[str, Any]
@@ -311,9 +315,15 @@ def _sources(
                 "free_bytes": disks[name].free,
                 "polling": watched.get(name, {}).get("polling"),
                 "lease": watched.get(name, {}).get("lease"),
+                "problem": _missing(source.path, row) if state == SourceState.MISSING else None,
             }
         )
     return lines
+
+
+def _missing(path: Path, row: read.SourceRow | None) -> Problem:
+    since = row.missing_since if row is not None else None
+    return _problem(FailureClass.TRANSIENT, f"{text_of(os.fsencode(path))} is not there", MISSING_HINT, since)
 
 
 def _troubled(conn: sqlite3.Connection | None) -> list[model.TroubledLine]:

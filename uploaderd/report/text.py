@@ -161,6 +161,8 @@ def _sources(status: Status) -> Iterator[Line]:
     yield Line(header, Tone.QUIET)
     for one, text in zip(status["sources"], lines, strict=True):
         yield Line(text, Tone.PLAIN if one["state"] == SourceState.OK else Tone.BAD)
+        if one["problem"] is not None:
+            yield from _problem(one["problem"], status["at"])
         if one["polling"] is not None:
             yield Line(f"{_INDENT}polled  {one['polling']}", Tone.LATE)
         if one["lease"] is False:

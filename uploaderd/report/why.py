@@ -18,7 +18,7 @@ from uploaderd.model import ProviderState, RecordingState, SourceState, UploadSt
 from uploaderd.patterns import OWN, Belonging, Patterns, excluded
 from uploaderd.report import lookup
 from uploaderd.report.model import iso
-from uploaderd.report.status import reason
+from uploaderd.report.status import LEDGER_NEEDS, MISSING_HINT, reason
 from uploaderd.report.writers import writers
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Gate:
     name: str
     passed: bool | None
     text: str
+    remedy: str = ""
 
 
 @dataclass(slots=True)
@@ -58,6 +59,8 @@ def why(conn: sqlite3.Connection | None, config: Config, holder: Holder | None, 
         path = _on_disk(config, os.fsencode(wanted))
         if path is not None:
             return _file(conn, config, holder, path, now)
+        if (gone := _in_missing_source(config, os.fsencode(wanted))) is not None:
+            return gone
         if conn is None:
             raise lookup.Unknown(f"there is no file {wanted!r}, and no ledger that may know of one")
         row = lookup.by_part(conn, wanted)
@@ -108,17 +111,20 @@ def _upload(upload: read.UploadRow, provider: read.ProviderRow, now: int) -> Gat
         case UploadState.UPLOADING | UploadState.COMPLETING:
             return Gate(name, None, f"{upload.state}, attempt {upload.attempts}")
         case UploadState.FAILED:
-            return Gate(name, False, f"failed: {upload.error_message}")
+            return Gate(name, False, f"failed: {upload.error_message}", upload.error_hint or "")
     if provider.state in (ProviderState.PAUSED, ProviderState.RETRYING):
         state = "paused" if provider.state == ProviderState.PAUSED else "down"
-        return Gate(name, False, f"the provider is {state}: {provider.problem_message}")
+        return Gate(
+            name, False, f"the provider is {state}: {provider.problem_message}", provider.problem_hint or ""
+        )
     if provider.paused_by is not None:
         return Gate(name, False, f"the provider was paused by {provider.paused_by}")
     if provider.state in (ProviderState.DISABLED, ProviderState.RETIRED):
         return Gate(name, False, f"the provider is {provider.state}")
     if upload.state == UploadState.RETRYING:
         attempt = f"attempt {upload.attempts} failed: {upload.error_message}"
-        return Gate(name, False, f"{attempt}; again {_when(upload.next_attempt_at, now)}")
+        again = f"{attempt}; again {_when(upload.next_attempt_at, now)}"
+        return Gate(name, False, again, upload.error_hint or "")
     others = f", beside {provider.waiting - 1} others" if provider.waiting > 1 else ""
     return Gate(name, None, f"queued{others}")
 
@@ -134,9 +140,8 @@ def _next(row: read.RecordingRow, providers: dict[str, read.ProviderRow], hint: 
     for upload in waiting:
         provider = providers[upload.provider]
         if provider.state in (ProviderState.PAUSED, ProviderState.RETRYING):
-            again = f"{provider.name} is asked again {_when(provider.next_probe_at, now)}"
-            return f"{again}, and goes on by itself" + (
-                f"; {provider.problem_hint}" if provider.problem_hint else ""
+            return (
+                f"{provider.name} is asked again {_when(provider.next_probe_at, now)}, and goes on by itself"
             )
     for upload in waiting:
         if upload.next_attempt_at is not None:
@@ -155,12 +160,25 @@ def _add_daemon(
     for source in read.sources(conn):
         if source.name == row.source and source.state == SourceState.MISSING:
             since = f" since {iso(source.missing_since)}" if source.missing_since is not None else ""
-            path = text_of(source.path)
-            answer.gates.append(Gate("source", False, f"{path} is missing{since}; mount or create it"))
+            missing = f"{text_of(source.path)} is missing{since}"
+            answer.gates.append(Gate("source", False, missing, MISSING_HINT))
     if row.source not in config.sources:
         answer.gates.append(Gate("source", False, f"{row.source} is not in the configuration any more"))
+    _add_ledger(answer, config)
     if holder is None:
         _no_daemon(answer)
+
+
+def _add_ledger(answer: Why, config: Config) -> None:
+    """A ledger without room stops everything."""
+    folder = config.ledger.path.parent
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return
+    if (free := disk.f_bavail * disk.f_frsize) < LEDGER_NEEDS:
+        text = f"its disk is full ({free} bytes free): nothing can be queued or noted"
+        answer.gates.append(Gate("ledger", False, text, f"free some space in {folder}; it goes on by itself"))
 
 
 def _no_daemon(answer: Why) -> None:
@@ -177,6 +195,16 @@ def _on_disk(config: Config, wanted: bytes) -> bytes | None:
     candidates = [os.path.join(roots[name], path) for name, path in lookup.places(config, wanted)]
     candidates.append(os.path.normpath(os.path.join(os.getcwdb(), wanted)))
     return next((path for path in candidates if os.path.lexists(path)), None)
+
+
+def _in_missing_source(config: Config, wanted: bytes) -> Why | None:
+    """The answer for a path below a source that is not there; whether its file is, nobody can tell."""
+    for name, path in lookup.places(config, wanted) if os.path.isabs(wanted) else ():
+        root = config.sources[name].path
+        if not root.is_dir():
+            missing = Gate("source", False, f"{name} is missing: {text_of(os.fsencode(root))}", MISSING_HINT)
+            return Why(f"{name}: {text_of(path)}", "not in the ledger", [missing], "it is looked for then")
+    return None
 
 
 def _file(
@@ -208,6 +236,7 @@ def _file(
     _add_verdict(answer, verdict, source, path)
     if verdict.finished_by is not None:
         answer.next = _found_when(conn, name, source, now)
+    _add_ledger(answer, config)
     if holder is None:
         _no_daemon(answer)
     return answer
