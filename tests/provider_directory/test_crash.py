@@ -146,10 +146,14 @@ async def test_what_nobody_remembers_goes_in_the_end(nas: Directory, target: Pat
     await nas.probe()
     folder = target / ".uploaderd" / "incoming"
     day = 86_400
-    ages = {"a" * 32: 29 * day, "b" * 32: 31 * day, f"probe-{'0' * 16}": 60, f"probe-{'1' * 16}": 2 * 3600}
+    sessions = {"a" * 32: 60, "b" * 32: 31 * day, "c" * 32: day, "d" * 32: 29 * day}
+    ages = {**sessions, f"probe-{'0' * 16}": 60, f"probe-{'1' * 16}": 2 * 3600}
     now = folder.stat().st_mtime
     for name, age in {**ages, "a stranger's": 400 * day}.items():
         (folder / name).write_bytes(b"uploaderd")
         os.utime(folder / name, (now - age, now - age))
+    os.link(folder / ("a" * 32), target / "a.mp4")
+    os.link(folder / ("c" * 32), target / "c.mp4")
     await nas.probe()
-    assert {path.name for path in folder.iterdir()} == {"a" * 32, f"probe-{'0' * 16}", "a stranger's"}
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"a" * 32, "d" * 32, f"probe-{'0' * 16}", "a stranger's"}

@@ -33,8 +33,9 @@ KEPT_SECONDS: Final = 30 * 86400
 Whoever remembers it goes on within hours or discards it; a copy that is gone is begun anew.
 """
 
-PROBE_KEPT_SECONDS: Final = 3600
-"""The same of a probe's tiny file, which is there for an instant."""
+INSTANT_SECONDS: Final = 3600
+"""The same of what is there for an instant: a probe's tiny file, and the first name of a copy that has
+its own by now. A power cut undoes the removal of either, which is not synced."""
 
 _FORGETTABLE: Final = re.compile(rb"(?:(probe-)[0-9a-f]{16}|[0-9a-f]{32})")
 
@@ -148,6 +149,7 @@ def discard(target: Target, handle: str) -> None:
             return
         try:
             os.unlink(handle.encode(), dir_fd=incoming)
+            sync_folder(incoming)
         except FileNotFoundError:
             pass
         finally:
@@ -164,8 +166,9 @@ def forget_old(incoming: int, now: float) -> None:
         if (ours := _FORGETTABLE.fullmatch(name)) is None:
             continue
         try:
-            age = now - os.stat(name, dir_fd=incoming, follow_symlinks=False).st_mtime
-            if age > (PROBE_KEPT_SECONDS if ours[1] else KEPT_SECONDS):
+            status = os.stat(name, dir_fd=incoming, follow_symlinks=False)
+            kept = INSTANT_SECONDS if ours[1] or status.st_nlink > 1 else KEPT_SECONDS
+            if now - status.st_mtime > kept:
                 os.unlink(name, dir_fd=incoming)
         except FileNotFoundError:
             pass  # another daemon shares the folder

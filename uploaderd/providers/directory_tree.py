@@ -191,7 +191,7 @@ def sync_folder(fd: int) -> None:
 
 
 def place(incoming: int, temporary: bytes, parent: int, name: bytes) -> None:
-    """Give a finished file its name, and take away the temporary one; on disk when it returns.
+    """Give a finished file its name, on disk when it returns, and take away the temporary one.
 
     Raises:
         FileExistsError: something else has the name.
