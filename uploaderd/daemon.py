@@ -38,6 +38,9 @@ log = get_logger(__name__)
 SETTLED_LOOK_SECONDS: Final = 0.25
 """How often `--until-safe` looks whether it may end."""
 
+HUNG_SECONDS: Final = 5.0
+"""How long work that was cut off may take to end: a thread in the kernel, on a dead mount, never does."""
+
 OK: Final = 0
 PROBLEMS: Final = 1
 TRY_AGAIN: Final = 75
@@ -195,6 +198,12 @@ class Daemon:
         if not done:
             log.warning("parts in flight did not finish in time; they are sent again", grace_seconds=grace)
             running.cancel()
+            done, _ = await asyncio.wait((running,), timeout=HUNG_SECONDS)
+            if not done:
+                # What it was about is found at the next start, as after a crash.
+                log.error("a disk or mount does not answer; ending without it")
+                self._status = PROBLEMS
+                return
         try:
             await running
         except asyncio.CancelledError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,6 +16,10 @@ from uploaderd.cli.options import ConfigFile, EnvironmentFile, SecretsDir, examp
 
 if TYPE_CHECKING:
     from uploaderd.config import Config
+    from uploaderd.daemon import Daemon
+
+LINGER_SECONDS: Final = 2.0
+"""How long threads have to end after the daemon, whose ledger is closed by then."""
 
 RUN_EXAMPLES: Final = examples(
     "uploaderd run                            until it is told to stop",
@@ -87,7 +92,7 @@ def run(
         reload=None if quickstart else read,
         until_safe=(expect or 0) if until_safe else None,
     )
-    raise typer.Exit(asyncio.run(daemon.run()))
+    raise typer.Exit(asyncio.run(_until_it_ended(daemon)))
 
 
 def demo(context: typer.Context, config: ConfigFile = None) -> None:
@@ -111,6 +116,18 @@ def demo(context: typer.Context, config: ConfigFile = None) -> None:
         raise typer.Exit(exits.INTERRUPTED) from None
     say.lines(done.lines)
     raise typer.Exit(exits.OK if done.well else exits.PROBLEMS)
+
+
+async def _until_it_ended(daemon: Daemon) -> int:
+    """Run it; its exit status. From then on the process ends soon, whatever its threads do.
+
+    A thread that hangs in the kernel, on a dead NFS mount, is waited for when the interpreter ends, for ever.
+    """
+    status = await daemon.run()
+    last = threading.Timer(LINGER_SECONDS, os._exit, (status,))
+    last.daemon = True
+    last.start()
+    return status
 
 
 def must_have_work(config: Config) -> None:
