@@ -1,6 +1,7 @@
 """What is refused, and in which words. Each fault names the file, the key and the way out."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -314,6 +315,25 @@ def test_site_and_retrieval_order(tmp_path: Path) -> None:
     )
     assert (config.site_of("cams"), config.site_of("b")) == ("hall", "town")
     assert config.retrieval_order() == ("nas", "main")
+
+
+@pytest.mark.parametrize(
+    ("parts", "fault"),
+    [
+        ({"rest": '[daemon]\nbandwidth = "100kbit/s"'}, "daemon.bandwidth: 100kbit/s is less than 128kbit/s"),
+        (
+            {"provider": 'bandwidth = { "22:00-06:00" = "8kbit/s" }'},
+            "providers.main.bandwidth: 8kbit/s is less than 64kbit/s",
+        ),
+    ],
+)
+def test_a_limit_that_lets_no_part_through_is_refused(
+    tmp_path: Path, parts: dict[str, Any], fault: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        accepted(tmp_path, **parts)
+    assert fault in str(refused.value)
+    accepted(tmp_path, provider='bandwidth = "64kbit/s"', rest='[daemon]\nbandwidth = "128kbit/s"')
 
 
 def test_quiet_time() -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from uploaderd import retry
+from uploaderd.allowance import Allowance
 from uploaderd.clock import Clock
 from uploaderd.errors import (
     Fault,
@@ -26,6 +27,7 @@ from uploaderd.errors import (
 )
 from uploaderd.gate import Position
 from uploaderd.keys import text_of
+from uploaderd.lanes import Lanes
 from uploaderd.ledger import Ledger, work
 from uploaderd.ledger.book import UploadBook
 from uploaderd.logs import mask
@@ -88,6 +90,8 @@ class Attempts:
         standing: Standing,
         *,
         max_parts: int,
+        allowance: Allowance,
+        lanes: Lanes,
         backoff: retry.Backoff = retry.UPLOADS,
         timeout: float | None = None,
     ) -> None:
@@ -99,6 +103,8 @@ class Attempts:
         self._standing = standing
         self._halting = asyncio.Event()
         self._max_parts = max_parts
+        self._allowance = allowance
+        self._lanes = lanes
         self._backoff = backoff
         self._timeout = timeout
         self._part_rate: float | None = None
@@ -164,9 +170,11 @@ class Attempts:
             pace=pace,
             stopping=self._halting,
             stall_seconds=self._surroundings.stall_seconds,
+            allowance=self._allowance,
+            lanes=self._lanes,
         )
         book = UploadBook(self._ledger, claim, self._id)
-        wishes = self._surroundings.wishes(claim, self._part_rate)
+        wishes = self._surroundings.wishes(claim, self._rate())
         log.debug("upload begins", key=claim.key, size=claim.identity.size, resumes=claim.handle is not None)
         limit = asyncio.timeout(self._timeout)
         try:
@@ -203,6 +211,13 @@ class Attempts:
         )
         if safe:
             await self._surroundings.safe(claim)
+
+    def _rate(self) -> float | None:
+        """What one request is expected to move at, as far as anything is known."""
+        known = [] if self._part_rate is None else [self._part_rate]
+        if (allowed := self._allowance.rate) is not None:
+            known.append(allowed / min(self._lanes.limit, self._max_parts))
+        return min(known, default=None)
 
     def _learn_speed(self, progress: Progress, seconds: float) -> None:
         """What one request moved at. Failures tell too: on a slow link nothing else may ever come."""

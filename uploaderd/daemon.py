@@ -16,6 +16,7 @@ from typing import Final
 from aiohttp.web import Application
 
 from uploaderd import __version__
+from uploaderd.allowance import Allowances
 from uploaderd.clock import Clock, SystemClock
 from uploaderd.config import Config, ConfigError
 from uploaderd.draining import drain, last_words, left
@@ -74,6 +75,7 @@ class Daemon:
         self._until_safe = until_safe
         self._errand = errand
         self._clock = clock if clock is not None else SystemClock()
+        self._allowances = Allowances(self._clock)
         self._ledger = Ledger(config.ledger.path, self._clock.now, __version__, socket=config.web.socket)
         self._stop = asyncio.Event()
         self._again: Config | None = None
@@ -154,7 +156,8 @@ class Daemon:
         if interrupted := await self._ledger.insist_in_need(work.recover):
             log.warning("uploads were cut off; they go on", uploads=interrupted)
         registered = await self._registered()
-        generation = Generation(self._config, registered, self._ledger, self._clock)
+        self._limit(self._config)
+        generation = Generation(self._config, registered, self._ledger, self._clock, self._allowances)
         self.live.config, self.live.generation = self._config, generation
         self._work = asyncio.create_task(generation.run(), name="generation")
         watching = asyncio.create_task(self._until_done(generation), name="until-done")
@@ -176,6 +179,11 @@ class Daemon:
         if self._again is not None:
             self._before, self._config, self._again = self._config, self._again, None
             self._log_configuration()
+
+    def _limit(self, config: Config) -> None:
+        self._allowances.set(
+            config.daemon.bandwidth, {name: one.bandwidth for name, one in config.providers.items()}
+        )
 
     async def _registered(self) -> Registered:
         """What the ledger calls the configuration's sources and providers.
@@ -283,6 +291,7 @@ class Daemon:
             self._manager.ready()
             return
         log.info("taking the new configuration")
+        self._limit(config)  # what is under way keeps to it at once
         self._again = config
         self._changed.set()
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from uploaderd.allowance import Allowances
 from uploaderd.attempts import Surroundings
 from uploaderd.cleanup import Cleaner
 from uploaderd.clock import Clock
@@ -101,8 +102,16 @@ def intake_of(config: Config, registered: Registered, ledger: Ledger, *, wake: C
 class Generation:
     """One configuration at work."""
 
-    def __init__(self, config: Config, registered: Registered, ledger: Ledger, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        registered: Registered,
+        ledger: Ledger,
+        clock: Clock,
+        allowances: Allowances,
+    ) -> None:
         self.config = config
+        self._allowances = allowances
         self._ledger = ledger
         self._clock = clock
         self._stopping = asyncio.Event()
@@ -261,6 +270,7 @@ class Generation:
             surroundings,
             max_uploads=config.max_uploads,
             max_parts=config.max_parts,
+            allowance=self._allowances.of(name),
             paused=name in registered.paused_providers,
             on_request=not config.auto_upload,
             backoff=Backoff(base=config.retry_delay),

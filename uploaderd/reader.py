@@ -171,9 +171,13 @@ class OpenRecording:
         *,
         md5: bool = False,
         pace: Callable[[int], Awaitable[None]] | None = None,
+        window: int = WINDOW,
     ) -> Body:
-        """The range [offset, offset + size). `pace` is awaited with each window's size first."""
-        return Body(self, offset, size, md5=md5, pace=pace)
+        """The range [offset, offset + size). `pace` is awaited with each window's size first.
+
+        `window`: bytes that are sent at once, at most `WINDOW`.
+        """
+        return Body(self, offset, size, md5=md5, pace=pace, window=window)
 
     async def look_again(self, writer_has: Callable[[int], bool | None] | None = None) -> bool:
         """Whether the file still has a name; its content must be what was opened.
@@ -284,12 +288,14 @@ class Body:
         *,
         md5: bool,
         pace: Callable[[int], Awaitable[None]] | None,
+        window: int,
     ) -> None:
         self._recording = recording
         self._offset = offset
         self._size = size
         self._md5 = md5
         self._pace = pace
+        self._window = window
         self._checksum: Checksum | None = None
         self._digest: Checksum | None = None
 
@@ -316,23 +322,25 @@ class Body:
         return self._checksum
 
     async def __aiter__(self) -> AsyncIterator[Window]:
-        async for window in self._windows(self._pace):
+        async for window in self._windows(self._pace, self._window):
             yield window
 
     async def digest(self) -> Checksum:
         """Checksum of the range before it is sent: read once, remembered."""
         if self._digest is None:
-            async for _ in self._windows(None):
+            async for _ in self._windows(None, WINDOW):
                 pass
             self._digest = self.checksum
         return self._digest
 
-    async def _windows(self, pace: Callable[[int], Awaitable[None]] | None) -> AsyncIterator[Window]:
+    async def _windows(
+        self, pace: Callable[[int], Awaitable[None]] | None, most: int
+    ) -> AsyncIterator[Window]:
         self._checksum = None
         running = checksum.Running(md5=self._md5)
         position, end = self._offset, self._offset + self._size
         while position < end:
-            size = min(WINDOW, end - position)
+            size = min(most, end - position)
             if pace is not None:
                 await pace(size)
             window = await self._recording.read(position, size, running)

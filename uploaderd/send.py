@@ -8,15 +8,19 @@ bytes were not sent for nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol, Self
 
 from uploaderd import checksum, plan
+from uploaderd.allowance import UNLIMITED, Allowance
 from uploaderd.errors import Fault, LedgerError, SessionGone, Stopped
+from uploaderd.lanes import Lanes
 from uploaderd.model import Checksum, FailureClass, HeldPart, Part, Session
 from uploaderd.provider import Provider
-from uploaderd.reader import OpenRecording
+from uploaderd.reader import Body, OpenRecording
 from uploaderd.retry import PART_TRIES, PARTS
 
 STALL_SECONDS: Final = 60.0
@@ -56,8 +60,9 @@ class Progress:
 class Conditions:
     """What surrounds an upload, so that time, chance and the operator's limits can be injected.
 
-    `pace` is awaited before each window with its size (bandwidth); `stopping` is set when the
-    daemon wants to end: parts in flight finish, no further one begins.
+    `pace` is awaited before each window with its size; `stopping` is set when the daemon wants to end:
+    parts in flight finish, no further one begins. `allowance` is what the provider may use of the link;
+    `lanes` are shared by all its uploads, one for each request with a body.
     """
 
     max_parts: int
@@ -67,6 +72,20 @@ class Conditions:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     stall_seconds: float = STALL_SECONDS
     part_seconds: float = PART_SECONDS
+    allowance: Allowance = UNLIMITED
+    lanes: Lanes = field(default_factory=lambda: Lanes(sys.maxsize, lambda: sys.maxsize))
+
+    @asynccontextmanager
+    async def lane(self) -> AsyncIterator[None]:
+        """The right to send one body.
+
+        Raises:
+            Stopped: the daemon wanted to end meanwhile.
+        """
+        async with self.lanes.one():
+            if self.stopping.is_set():
+                raise Stopped
+            yield
 
 
 class Sender:
@@ -225,17 +244,17 @@ class Sender:
 
     async def _try(self, piece: plan.Range) -> Part:
         """One try at one part: charged before it is sent, given back what was not."""
-        await self._book.charge(piece.size)
-        flow = Flow(self._conditions, self._progress)
-        md5 = self._provider.limits.wants_md5
-        body = self._file.body(piece.offset, piece.size, md5=md5, pace=flow.pace)
-        try:
-            async with flow.watch:
-                part = await self._provider.put_part(self._session, piece.number, body)
-        finally:
-            # Less, if it failed; more, if the provider had to send it twice.
-            if flow.taken != piece.size:
-                await self._book.charge(flow.taken - piece.size)
+        async with self._conditions.lane():
+            await self._book.charge(piece.size)
+            flow = Flow(self._conditions, self._progress)
+            body = flow.body(self._file, piece.offset, piece.size, md5=self._provider.limits.wants_md5)
+            try:
+                async with flow.watch:
+                    part = await self._provider.put_part(self._session, piece.number, body)
+            finally:
+                # Less, if it failed; more, if the provider had to send it twice.
+                if flow.taken != piece.size:
+                    await self._book.charge(flow.taken - piece.size)
         await self._book.part_done(part)
         self._progress.done += part.size
         return part
@@ -256,6 +275,10 @@ class Watchdog:
         self._whole = whole
         self._timeout = asyncio.timeout(None)
         self._end = 0.0
+
+    def rest(self) -> None:
+        """Nothing can move for now, and that is no stall."""
+        self._timeout.reschedule(self._end)
 
     def touch(self) -> None:
         """Something moved."""
@@ -289,7 +312,15 @@ class Flow:
         self.taken = 0
         self.watch = Watchdog(conditions.stall_seconds, conditions.part_seconds)
 
+    def body(self, file: OpenRecording, offset: int, size: int, *, md5: bool) -> Body:
+        """The range of the file that goes this way."""
+        window = self._conditions.allowance.window
+        return file.body(offset, size, md5=md5, pace=self.pace, window=window)
+
     async def pace(self, size: int) -> None:
+        if self._conditions.allowance.rate is not None:
+            self.watch.rest()
+            await self._conditions.allowance.take(size)
         await self._conditions.pace(size)
         self.taken += size
         self._progress.sent += size

@@ -298,18 +298,19 @@ class Upload:
 
     async def _at_once(self, file: OpenRecording) -> Written:
         """A small file, in one request."""
-        flow = Flow(self._conditions, self._progress)
-        body = file.body(0, file.size, md5=self._provider.limits.wants_md5, pace=flow.pace)
-        # Before it is sent: the provider refuses whatever differs from what was looked at here.
-        self._content = await body.digest()
-        await self._unchanged(file)
-        await self._book.completing(self._content, file.size)
-        try:
-            async with flow.watch:
-                return Written(await self._provider.put(self._spec, body))
-        finally:
-            if flow.taken != file.size:
-                await self._book.charge(flow.taken - file.size)
+        async with self._conditions.lane():
+            flow = Flow(self._conditions, self._progress)
+            body = flow.body(file, 0, file.size, md5=self._provider.limits.wants_md5)
+            # Before it is sent: the provider refuses whatever differs from what was looked at here.
+            self._content = await body.digest()
+            await self._unchanged(file)
+            await self._book.completing(self._content, file.size)
+            try:
+                async with flow.watch:
+                    return Written(await self._provider.put(self._spec, body))
+            finally:
+                if flow.taken != file.size:
+                    await self._book.charge(flow.taken - file.size)
 
     async def _in_parts(self, file: OpenRecording, part_size: int) -> Written:
         session, receipts = await self._session(part_size)

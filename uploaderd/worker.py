@@ -10,10 +10,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from uploaderd.allowance import UNLIMITED, Allowance
 from uploaderd.attempts import Attempts, Running, Surroundings
 from uploaderd.clock import Clock
 from uploaderd.errors import Fault, LedgerBroken, LedgerFull
 from uploaderd.gate import Position
+from uploaderd.lanes import Lanes
 from uploaderd.ledger import Ledger, Transaction, leftovers, work
 from uploaderd.ledger.wanted import Wanted
 from uploaderd.logs.setup import get_logger
@@ -46,6 +48,7 @@ class Pool:
         *,
         max_uploads: int,
         max_parts: int,
+        allowance: Allowance = UNLIMITED,
         paused: bool = False,
         on_request: bool = False,
         backoff: Backoff = UPLOADS,
@@ -57,6 +60,7 @@ class Pool:
         self._ledger = ledger
         self._clock = clock
         self._max_uploads = max_uploads
+        self._lanes = Lanes(max_uploads * max_parts, lambda: allowance.lanes)
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -69,6 +73,8 @@ class Pool:
             surroundings,
             self._standing,
             max_parts=max_parts,
+            allowance=allowance,
+            lanes=self._lanes,
             backoff=backoff,
             timeout=attempt_timeout,
         )
@@ -193,7 +199,7 @@ class Pool:
         return None
 
     async def _claim_what_fits(self, provider: Provider) -> None:
-        room = self._standing.room(len(self._tasks), self._max_uploads)
+        room = self._room()
         if self._stopping.is_set() or not room:
             return
         for claim in await self._ledger.run(work.claim, self._id, room, only=self._only()):
@@ -202,6 +208,10 @@ class Pool:
             )
             self._tasks.add(task)
             task.add_done_callback(self._ended)
+
+    def _room(self) -> int:
+        """How many more uploads may begin: no more than may send something."""
+        return self._standing.room(len(self._tasks), min(self._max_uploads, self._lanes.limit))
 
     async def _sweep_up(self, provider: Provider) -> None:
         """Abort what will never be gone on with, while the provider is well."""
@@ -221,7 +231,7 @@ class Pool:
 
     async def _pause(self, provider: Provider) -> None:
         """Wait for something to do: a wake, or the time when an upload or a leftover is due."""
-        if not self._standing.room(len(self._tasks), self._max_uploads):
+        if not self._room():
             await self._wake.wait()
             return
         upload, leftover = await self._ledger.run(_agenda, self._id, self._only())

@@ -59,6 +59,7 @@ def configured(
     *,
     source: Mapping[str, str] | None = None,
     ledger: Path | None = None,
+    daemon: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a configuration into `workspace`; all else as the product has it by default.
 
@@ -72,6 +73,7 @@ def configured(
     text = "\n".join(
         (
             _table("ledger", {"path": f'"{ledger or workspace / "ledger.db"}"'}),
+            _table("daemon", daemon or {}),
             _table("web", {"socket": f'"{workspace / "control.sock"}"'}),
             _table("sources.cameras", {"path": f'"{files}"', **(source or {})}),
             *tables,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from uploaderd.config.units import format_rate, parse_rate
@@ -38,6 +39,13 @@ class Window:
     end: int
     rate: int | None
 
+    def holds(self, day: int, minute: int) -> bool:
+        """Whether it is open on this day of the week, so many minutes after midnight."""
+        if self.start < self.end:
+            return day in self.days and self.start <= minute < self.end
+        began_yesterday = (day - 1) % 7 in self.days
+        return (day in self.days and minute >= self.start) or (began_yesterday and minute < self.end)
+
 
 @dataclass(frozen=True, slots=True)
 class Bandwidth:
@@ -45,6 +53,18 @@ class Bandwidth:
 
     rate: int | None = None
     windows: tuple[Window, ...] = ()
+
+    def rate_at(self, when: datetime) -> int | None:
+        """The rate that holds at a local time."""
+        day, minute = when.weekday(), when.hour * 60 + when.minute
+        holds = (window.rate for window in self.windows if window.holds(day, minute))
+        return next(holds, self.rate)
+
+    @property
+    def least(self) -> int | None:
+        """The lowest rate that ever holds; None if there is no limit at all."""
+        rates = (self.rate, *(window.rate for window in self.windows))
+        return min((rate for rate in rates if rate is not None), default=None)
 
 
 def parse_bandwidth(value: object) -> Bandwidth:

@@ -14,10 +14,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Final
 
+from uploaderd.config.bandwidth import Bandwidth
 from uploaderd.config.faults import Fault, nearest
 from uploaderd.config.provider import DirectoryProvider
 from uploaderd.config.tables import LOOPBACK
+from uploaderd.config.units import format_rate
 from uploaderd.config.whole import Config, Key
+
+SLOWEST: Final = 8000
+"""Bytes per second for one provider: a part of 5 MiB takes eleven of the fifteen minutes that S3 grants."""
 
 LONGEST_SOCKET: Final = 107
 """Bytes: sizeof(sockaddr_un.sun_path) on Linux, less the final zero (unix(7))."""
@@ -30,6 +35,7 @@ def contradictions(config: Config) -> Iterator[Fault]:
         yield from _source(config, name)
     yield from _same_files(config)
     yield from _loops(config)
+    yield from _bandwidths(config)
     for index, name in enumerate(config.daemon.retrieval_order, 1):
         if name not in config.providers:
             yield Fault(
@@ -43,6 +49,21 @@ def contradictions(config: Config) -> Iterator[Fault]:
             " Unix socket's"
             " path may have; set a shorter one",
         )
+
+
+def _bandwidths(config: Config) -> Iterator[Fault]:
+    """Limits below which no part would arrive in its time."""
+    enabled = [name for name, provider in config.providers.items() if provider.enabled]
+    limits: list[tuple[Key, Bandwidth, int]] = [(("daemon",), config.daemon.bandwidth, max(1, len(enabled)))]
+    limits += [(("providers", name), config.providers[name].bandwidth, 1) for name in enabled]
+    for table, bandwidth, sharers in limits:
+        if bandwidth.least is not None and bandwidth.least < SLOWEST * sharers:
+            yield Fault(
+                (*table, "bandwidth"),
+                f"{format_rate(bandwidth.least)} is less than {format_rate(SLOWEST * sharers)}, below which"
+                " the smallest part would take longer than S3 waits for it; raise it, or disable the"
+                " provider",
+            )
 
 
 def lacks(config: Config, env: Mapping[str, str]) -> Iterator[Fault]:

@@ -36,11 +36,9 @@ class Pending:
 
 
 PENDING: Final = (
-    Pending("daemon.bandwidth", "limiting the bandwidth"),
     Pending("daemon.order", "the order of work"),
     Pending("sources.*.priority", "the order of work"),
     Pending("sources.*.expect_every", "the alarm for silent sources"),
-    Pending("providers.*.bandwidth", "limiting the bandwidth"),
 )
 
 
