@@ -14,7 +14,7 @@ from uploaderd import checksum
 from uploaderd.config import Config
 from uploaderd.errors import FileVanished, NotHeld
 from uploaderd.intake import Finished, Intake, IntakeProvider
-from uploaderd.ledger import Ledger, connect_readonly, held, intake, read, work
+from uploaderd.ledger import Ledger, connect_readonly, held, intake, queue, read, work
 from uploaderd.ledger.identity import Settled
 from uploaderd.model import (
     FinishedBy,
@@ -118,7 +118,7 @@ class Place:
         """Everything that waits is sent."""
         whole = checksum.of(content)
         for provider in self.providers.values():
-            for claim in await self.ledger.run(work.claim, provider.id, 1000):
+            for claim in await self.ledger.run(queue.claim, provider.id, 1000):
                 await self.ledger.run(work.completing, claim.upload_id, whole)
                 found = ObjectInfo(claim.key, len(content), etag="e")
                 await self.ledger.run(work.verified, claim.upload_id, found, Proof("test", "x"))
@@ -126,7 +126,7 @@ class Place:
     async def send_part(self, offset: int, content: bytes) -> None:
         """One upload has sent one part, and waits to go on."""
         run = self.ledger.run
-        (claim,) = await run(work.claim, self.providers["nas"].id, 1)
+        (claim,) = await run(queue.claim, self.providers["nas"].id, 1)
         spec = ObjectSpec(claim.key, claim.identity.size, claim.token, "video/mp4")
         await run(work.opened, claim.upload_id, Session(spec, len(content), "handle"))
         part = Part(1, offset, checksum.of(content), "etag", None)
@@ -295,7 +295,7 @@ async def test_one_that_was_lost_and_is_found_again_goes_on(place: Place) -> Non
     await place.offer(path)
     os.rename(place.root / "a.mp4", place.root / "b.mp4")
     for provider in place.providers.values():
-        (claim,) = await place.ledger.run(work.claim, provider.id, 1)
+        (claim,) = await place.ledger.run(queue.claim, provider.id, 1)
         fault = FileVanished("it is gone", code="ENOENT")
         assert await place.ledger.run(work.gone, claim.upload_id, fault, path)
     assert place.rows("SELECT state FROM recordings") == [("lost",)]

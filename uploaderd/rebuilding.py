@@ -21,7 +21,7 @@ from uploaderd.config import Config, DirectoryProvider
 from uploaderd.errors import Fault, LedgerError, LocalFault
 from uploaderd.finished import ignore_lease_signals, writer_has
 from uploaderd.generation import Registered, intake_of, register
-from uploaderd.ledger import Event, Ledger, Transaction, connect_readonly, read, work
+from uploaderd.ledger import Event, Ledger, Transaction, connect_readonly, queue, read, work
 from uploaderd.ledger.aside import put_aside
 from uploaderd.ledger.book import UploadBook
 from uploaderd.ledger.lock import LedgerLock
@@ -186,7 +186,7 @@ class _Look:
                 self.looked.adopted += 1
 
     async def _next(self) -> Claim | None:
-        claims = await self._ledger.run(work.claim, self._id, 1, self._last)
+        claims = await self._ledger.run(queue.claim, self._id, 1, self._last)
         if not claims:
             return None
         # Lanes hear of their claims in any order.

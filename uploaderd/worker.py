@@ -16,7 +16,7 @@ from uploaderd.clock import Clock
 from uploaderd.errors import Fault, LedgerBroken, LedgerFull
 from uploaderd.gate import Position
 from uploaderd.lanes import Lanes
-from uploaderd.ledger import Ledger, Transaction, leftovers, work
+from uploaderd.ledger import Ledger, Transaction, leftovers, queue
 from uploaderd.ledger.wanted import Wanted
 from uploaderd.logs.setup import get_logger
 from uploaderd.meter import Meter
@@ -202,7 +202,7 @@ class Pool:
         room = self._room()
         if self._stopping.is_set() or not room:
             return
-        for claim in await self._ledger.run(work.claim, self._id, room, only=self._only()):
+        for claim in await self._ledger.run(queue.claim, self._id, room, only=self._only()):
             task = asyncio.create_task(
                 self._attempts.carry_out(provider, claim), name=f"{self.name}:{claim.upload_id}"
             )
@@ -255,4 +255,4 @@ def _agenda(
     tx: Transaction, provider_id: int, only: Wanted | None
 ) -> tuple[Milliseconds | None, Milliseconds | None]:
     """When the provider's next upload and its next leftover are due."""
-    return work.next_due(tx.conn, provider_id, only), leftovers.next_due(tx, provider_id)
+    return queue.next_due(tx.conn, provider_id, only), leftovers.next_due(tx, provider_id)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cleanup.conftest import Yard
 from uploaderd.errors import LedgerFull
-from uploaderd.ledger import intake, removal, work
+from uploaderd.ledger import intake, queue, removal
 from uploaderd.ledger.chain import History
 from uploaderd.ledger.writer import Transaction
 from uploaderd.model import FinishedBy, Milliseconds
@@ -305,7 +305,7 @@ async def test_a_copy_that_was_not_required_is_given_up_and_named(yard: Yard) ->
 
     async def nobody_begins_to_send_it(name: str) -> None:
         if name == "begin":
-            claimed = await rig.ledger.run(work.claim, other, 1)
+            claimed = await rig.ledger.run(queue.claim, other, 1)
             assert claimed == [], "while it is aside it would seem lost"
             begun.set()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from uploaderd.config import Config, load
 from uploaderd.errors import Fault, FileVanished, KeyRefused
-from uploaderd.ledger import Event, Ledger, health, intake, work
+from uploaderd.ledger import Event, Ledger, health, intake, queue, work
 from uploaderd.model import (
     Checksum,
     Claim,
@@ -112,7 +112,7 @@ class Evening:
         return row
 
     async def begun(self, provider: str) -> Claim:
-        (claim,) = await self.ledger.run(work.claim, self.providers[provider], 1)
+        (claim,) = await self.ledger.run(queue.claim, self.providers[provider], 1)
         await self.ledger.run(work.intend, claim.upload_id)
         return claim
 

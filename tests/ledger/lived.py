@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.ledger.conftest import Bench
 from uploaderd.errors import Fault
-from uploaderd.ledger import intake, work
+from uploaderd.ledger import intake, queue, work
 from uploaderd.model import Checksum, Claim, FailureClass, ObjectInfo, ObjectSpec, Proof, Session
 
 CONTENT = Checksum(5, 0x11223344, 0xFFEEDDCCBBAA9988)
@@ -12,7 +12,7 @@ PROOF = Proof("crc64nvme full object, stat", "value")
 
 
 async def claimed(bench: Bench, provider: str) -> Claim:
-    (claim,) = await bench.ledger.run(work.claim, bench.providers[provider], 1)
+    (claim,) = await bench.ledger.run(queue.claim, bench.providers[provider], 1)
     return claim
 
 

@@ -185,10 +185,10 @@ async def test_a_provider_that_points_elsewhere_is_refused(bench: Bench) -> None
 @pytest.mark.parametrize("table", ["attempts", "events"])
 @pytest.mark.parametrize("statement", ["UPDATE {} SET id = id", "DELETE FROM {}"])
 async def test_history_cannot_be_changed(bench: Bench, table: str, statement: str) -> None:
-    from uploaderd.ledger import work
+    from uploaderd.ledger import queue, work
 
     await bench.queued()
-    (claim,) = await bench.ledger.run(work.claim, bench.providers["nas"], 1)
+    (claim,) = await bench.ledger.run(queue.claim, bench.providers["nas"], 1)
     await bench.ledger.run(work.stopped, claim.upload_id)
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         await bench.ledger.run(lambda tx: tx.conn.execute(statement.format(table)))

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.ledger.conftest import Bench, Hand
 from uploaderd.errors import Fault, FileChanged, FileVanished, StaleTransition
-from uploaderd.ledger import Ledger, chain, intake, leftovers, read, work
+from uploaderd.ledger import Ledger, chain, intake, leftovers, queue, read, work
 from uploaderd.model import (
     Checksum,
     Claim,
@@ -42,7 +42,7 @@ def object_of(claim: Claim) -> ObjectInfo:
 
 
 async def claimed(bench: Bench, provider: str = "nas") -> Claim:
-    (claim,) = await bench.ledger.run(work.claim, bench.providers[provider], 1)
+    (claim,) = await bench.ledger.run(queue.claim, bench.providers[provider], 1)
     return claim
 
 
@@ -117,11 +117,11 @@ async def test_a_retry_waits_for_its_time_and_goes_before_what_is_new(bench: Ben
     claim = await claimed(bench)
     later = Milliseconds(bench.hand.at + 10_000)
     await bench.ledger.run(work.retry_later, claim.upload_id, TRANSIENT, later, progress=False)
-    assert await bench.ledger.run(work.claim, bench.providers["nas"], 9) == []
-    assert await bench.ledger.run(lambda tx: work.next_due(tx.conn, bench.providers["nas"])) == later
+    assert await bench.ledger.run(queue.claim, bench.providers["nas"], 9) == []
+    assert await bench.ledger.run(lambda tx: queue.next_due(tx.conn, bench.providers["nas"])) == later
     await bench.queued()
     bench.hand.at += 10_000
-    again, new = await bench.ledger.run(work.claim, bench.providers["nas"], 9)
+    again, new = await bench.ledger.run(queue.claim, bench.providers["nas"], 9)
     assert (again.upload_id, again.attempt, again.failures) == (claim.upload_id, 2, 1)
     assert new.attempt == 1
 
@@ -152,7 +152,7 @@ async def test_a_crash_is_written_down_and_the_session_goes_on(bench: Bench) -> 
     ledger = Ledger(bench.ledger.path, bench.hand.now, "test")
     await ledger.open()
     assert await ledger.run(work.recover) == 1
-    (again,) = await ledger.run(work.claim, bench.providers["nas"], 1)
+    (again,) = await ledger.run(queue.claim, bench.providers["nas"], 1)
     assert (again.handle, again.part_size, again.parts) == ("handle", 8, (part,))
     assert (again.completing, again.attempt) == (True, 2)
     assert (again.token, again.content) == (claim.token, CONTENT)
@@ -271,7 +271,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(provider=st.sampled_from(["s3_main", "nas"]), minutes=st.integers(0, 3))
     def claim(self, provider: str, minutes: int) -> None:
         self.hand.at += minutes * 60_000
-        self.working += self.do(self.ledger.run(work.claim, self.bench.providers[provider], 1))
+        self.working += self.do(self.ledger.run(queue.claim, self.bench.providers[provider], 1))
 
     @precondition(lambda self: self.working)
     @rule(

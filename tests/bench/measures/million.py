@@ -17,7 +17,7 @@ from tests.bench.figures import Goal, Result, median
 from tests.bench.jobs import Cloud
 from tests.bench.meter import FailedError
 from uploaderd.config import load
-from uploaderd.ledger import Ledger, Transaction, schema, work
+from uploaderd.ledger import Ledger, Transaction, queue, schema
 from uploaderd.ledger.intake import NewRecording, NewUpload, enqueue
 from uploaderd.model import FileIdentity, FinishedBy, FoundBy, Milliseconds
 
@@ -103,7 +103,7 @@ async def _claims(path: Path) -> list[float]:
 
 def _timed_claim(tx: Transaction) -> float:
     begun = time.perf_counter()
-    claims = work.claim(tx, 1, 1)
+    claims = queue.claim(tx, 1, 1)
     taken = time.perf_counter() - begun
     if len(claims) != 1:
         raise FailedError("nothing was there to claim")
