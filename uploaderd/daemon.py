@@ -243,8 +243,10 @@ class Daemon:
                 continue
             quiet = all(watcher.settled for watcher in generation.watched.values())
             if quiet and totals.waiting == 0 and totals.safe + totals.troubled >= enough:
-                self._status = OK if totals.alarming == 0 else PROBLEMS
                 log.info("everything is settled", safe=totals.safe, in_trouble=totals.troubled)
+                if needing := (await left(generation, self._ledger)).alarming:
+                    log.error("not everything is safe: it needs a person", left=needing)
+                    self._status = PROBLEMS
                 return
             await self._clock.sleep(SETTLED_LOOK_SECONDS)
 

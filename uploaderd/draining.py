@@ -93,9 +93,13 @@ async def left(generation: Generation, ledger: Ledger) -> Left:
     for name, watcher in generation.watchers.items():
         if name not in generation.watched:
             alarming.append(f"source {name} is paused; nothing is known of its new files")
-        elif (missing := watcher.state["missing"]) is not None:
+            continue
+        if (missing := watcher.state["missing"]) is not None:
             alarming.append(f"source {name}: {missing}; nothing is known of its files")
-        elif (writing := watcher.only_open) is None:
+            continue
+        if (unseen := watcher.state["unseen"]) is not None:
+            alarming.append(f"source {name} has folders that cannot be looked into: {unseen}")
+        if (writing := watcher.only_open) is None:
             late.append(f"{roots[name]}: files that were not quiet for long enough, or not looked at yet")
         else:
             late += [f"{roots[name]}/{text_of(path)}: somebody still writes it" for path in writing]

@@ -123,7 +123,7 @@ class Ensuring:
     ) -> dict[bytes, int]:
         """Rows of the files that the ledger has as they are. Blocks.
 
-        Those that are held do not count unless they were just looked at: that may let them go.
+        Those that are held or failed do not count unless they were just looked at: that may let them go.
         """
         rows = {}
         conn = connect_readonly(self._ledger)
@@ -134,7 +134,9 @@ class Ensuring:
                     here = known.identity
                     same = (here.size, here.mtime_ns) == (identity.size, identity.mtime_ns)
                     same = same and (not inodes or here.inode == identity.inode)
-                    if looked_at or (same and known.state != RecordingState.HELD):
+                    if looked_at or (
+                        same and known.state not in (RecordingState.HELD, RecordingState.FAILED)
+                    ):
                         rows[path] = known.id
                 elif looked_at and inodes:
                     linked = at_inode(conn, self._source_id, identity.inode)

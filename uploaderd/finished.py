@@ -13,17 +13,18 @@ import errno
 import fcntl
 import os
 import signal
+import stat
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from uploaderd import containers
 from uploaderd.clock import Clock
 from uploaderd.config import Source
-from uploaderd.errors import FileVanished
+from uploaderd.errors import Fault, FileFault, FileVanished, LocalFault, SourceMissing
 from uploaderd.markers import ABANDONED, Markers, Word
 from uploaderd.model import FileIdentity, FinishedBy, Milliseconds
 from uploaderd.mounts import Mount, mount_of
-from uploaderd.reader import fingerprint, identity_of, open_beneath
+from uploaderd.reader import fingerprint, folder_beneath, identity_of, open_beneath
 
 LOOK_AGAIN: Final = 0.2
 """Seconds until a file that somebody still writes is looked at again: nothing is reported on close, and
@@ -34,6 +35,9 @@ MARKER_SECONDS: Final = 60.0
 
 EARLIEST_MS: Final = 946_684_800_000
 """2000-01-01: a time before it comes from a machine without a battery clock."""
+
+_OUR_OWN: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN))
+"""Errors that say something of this process or machine, and nothing of the file."""
 
 _DAY_MS: Final = 86_400_000
 _NETWORK_MARGIN: Final = 3600.0
@@ -104,6 +108,8 @@ class Verdict:
             there is gone only now, it was not quiet for long enough, or its marker says so.
         wait: seconds until another look is worth it.
         flaw: what its container lacks, if the source wants to know, it is finished and does not look whole.
+        refused: why it cannot be read, though it is there and nothing is seen to change it: quiet time
+            alone has judged it then, and `identity` has no fingerprint.
     """
 
     identity: FileIdentity
@@ -111,6 +117,12 @@ class Verdict:
     obstacle: Literal["", "changed", "writer", "closed", "quiet", "marker"] = ""
     wait: float = 0.0
     flaw: str | None = None
+    refused: str | None = None
+
+
+def _errno_of(error: FileFault | LocalFault | OSError) -> int | None:
+    told = error if isinstance(error, OSError) else error.__cause__
+    return told.errno if isinstance(told, OSError) else None
 
 
 class Judge:
@@ -153,10 +165,22 @@ class Judge:
 
         Raises:
             FileVanished: nothing is there any more, or no regular file.
-            FileFault: it may not be read.
             SourceMissing: the root itself is not there.
-            OSError: the disk or mount failed.
+            FileFault: its folder may not be looked into.
+            LocalFault, OSError: the disk or mount failed, or the process is short of something.
         """
+        try:
+            return self._look(path, before, since, written=written, vouched=vouched)
+        except (FileVanished, SourceMissing):
+            raise
+        except (FileFault, LocalFault, OSError) as error:
+            if _errno_of(error) in _OUR_OWN:
+                raise
+            return self._unreadable(path, before, since, error)
+
+    def _look(
+        self, path: bytes, before: FileIdentity | None, since: float | None, *, written: bool, vouched: bool
+    ) -> Verdict:
         fd = open_beneath(self._root, path)
         try:
             status = os.fstat(fd)
@@ -187,6 +211,39 @@ class Judge:
             return self._finished(fd, path, status, FinishedBy.QUIET if writer is None else FinishedBy.LEASE)
         finally:
             os.close(fd)
+
+    def _unreadable(
+        self,
+        path: bytes,
+        before: FileIdentity | None,
+        since: float | None,
+        error: FileFault | LocalFault | OSError,
+    ) -> Verdict:
+        """The verdict on a file that is there and cannot be read.
+
+        Raises:
+            FileVanished, SourceMissing, FileFault, OSError: not even its status can be had.
+        """
+        folder = folder_beneath(self._root, path)
+        try:
+            status = os.stat(os.path.basename(path), dir_fd=folder, follow_symlinks=False)
+            mount = mount_of(folder)
+        except FileNotFoundError as gone:
+            raise FileVanished(f"{os.fsdecode(path)!r} is not there any more", code="ENOENT") from gone
+        finally:
+            os.close(folder)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileVanished(f"{os.fsdecode(path)!r} is not a regular file any more", code="ENOTREG")
+        identity = identity_of(status)
+        needed = self._needed(lease=False, network=mount is Mount.NETWORK)
+        if before is not None and not before.same_stat(identity):
+            return Verdict(identity, obstacle="changed", wait=needed)
+        if (quiet := self._quiet(identity, since, mount)) < needed:
+            return Verdict(identity, obstacle="quiet", wait=needed - quiet)
+        reason = (
+            f"{error.message}; {error.hint}" if isinstance(error, Fault) else f"{error.strerror or error}"
+        )
+        return Verdict(identity, finished_by=FinishedBy.QUIET, refused=f"it cannot be read: {reason}")
 
     def _finished(self, fd: int, path: bytes, status: os.stat_result, by: FinishedBy) -> Verdict:
         """What was just found finished, unless it changed meanwhile."""

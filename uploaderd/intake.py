@@ -52,7 +52,8 @@ class IntakeProvider:
 class Finished:
     """A file that was judged finished. `identity` has its fingerprint; `finished_at` is now.
 
-    `flaw` is what its container lacks, if it was looked at and does not look whole.
+    `flaw` is what its container lacks, if it was looked at and does not look whole; `refused` is why it
+    cannot be read: its identity has no fingerprint then.
     """
 
     path: bytes
@@ -61,6 +62,7 @@ class Finished:
     finished_by: FinishedBy
     finished_at: Milliseconds
     flaw: str | None = None
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,8 @@ class Intake:
         )
         if found.identity.size == 0 and source.empty == "skip":
             return replace(one, skipped=_EMPTY)
+        if found.refused is not None:
+            return replace(one, held=found.refused)
         if not requirement.providers:
             return replace(one, held="no provider that it would go to is enabled")
         by_mtime = source.date_from == "mtime" and dated

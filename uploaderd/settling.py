@@ -188,7 +188,13 @@ class Settling:
             self._reported.discard(path)
             finished.append(
                 Finished(
-                    path, verdict.identity, found_by, verdict.finished_by, self._clock.now(), verdict.flaw
+                    path,
+                    verdict.identity,
+                    found_by,
+                    verdict.finished_by,
+                    self._clock.now(),
+                    verdict.flaw,
+                    verdict.refused,
                 )
             )
         if not finished:

@@ -81,7 +81,7 @@ class Sweep:
         self._looked_at: dict[bytes, tuple[FileIdentity, int]] = {}
 
     def batches(
-        self, under: bytes, tally: Tally, *, inodes: bool, held_too: bool
+        self, under: bytes, tally: Tally, *, inodes: bool, stuck_too: bool
     ) -> Generator[Batch, None, None]:
         """What is to be done below `under` (everywhere, if empty). Blocks: on a thread.
 
@@ -89,7 +89,7 @@ class Sweep:
             under: a folder relative to the root.
             tally: counts as the walk goes on.
             inodes: whether inodes mean something there.
-            held_too: look at recordings again that are held.
+            stuck_too: look at recordings again that are held, or failed.
 
         Raises:
             OSError: the root cannot be read.
@@ -108,7 +108,7 @@ class Sweep:
                 walk(self._root, under, self._takes, cannot_look, tally),
                 present(conn, self._source_id, under),
                 inodes=inodes,
-                held_too=held_too,
+                stuck_too=stuck_too,
             )
             while True:
                 began = time.monotonic()

@@ -11,9 +11,12 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from uploaderd.ledger.intake import Present
 from uploaderd.model import FileIdentity
+
+LOST_FOUND: Final = b"lost+found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +125,14 @@ def _sorted(folder: bytes) -> list[tuple[bytes, os.DirEntry[bytes]]]:
 def _passed_over(
     path: bytes, error: OSError, unreadable: Callable[[bytes, OSError], None], tally: Tally
 ) -> None:
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+    # Every ext file system has a lost+found that is root's alone, and no recorder writes there.
+    if not isinstance(error, FileNotFoundError | NotADirectoryError) and os.path.basename(path) != LOST_FOUND:
         tally.unreadable += 1
         unreadable(path, error)
 
 
 def strangers(
-    found: Iterator[Found], known: Iterator[Present], *, inodes: bool, held_too: bool = False
+    found: Iterator[Found], known: Iterator[Present], *, inodes: bool, stuck_too: bool = False
 ) -> Iterator[Found]:
     """What of `found` the ledger does not have at that path, or has with another size, mtime or inode.
 
@@ -138,7 +142,7 @@ def strangers(
         found: from `walk`.
         known: from `ledger.intake.present`.
         inodes: whether inodes count (not on network file systems).
-        held_too: count recordings that are held as strangers, so that they are looked at again.
+        stuck_too: count recordings that are held or failed as strangers, so that they are looked at again.
     """
     here = next(known, None)
     for file in found:
@@ -152,7 +156,7 @@ def strangers(
             identity.size != here.size
             or identity.mtime_ns != here.mtime_ns
             or (inodes and identity.inode != here.inode)
-            or (held_too and here.held)
+            or (stuck_too and here.stuck)
         ):
             yield file
 

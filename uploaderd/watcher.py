@@ -7,6 +7,7 @@ a sweep of what is in doubt. What is judged finished is offered to the intake, w
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,9 @@ POLL_SECONDS: Final = 10.0
 
 POLL_SHARE: Final = 20
 """A sweep that takes long is repeated after that many times its own length at the earliest."""
+
+UNSEEN: Final = 3
+"""Folders that cannot be looked into that are named; the others are counted."""
 
 FLOOD: Final = 4_096
 """Hints at once that make an overflow of the kernel's queue (16,384 by default) likely."""
@@ -98,6 +102,8 @@ class Watcher:
         self._next: asyncio.Task[SweepResult] | None = None
         self._last: SweepResult | None = None
         self._sweep_due = asyncio.Event()
+        self._stuck_due = -math.inf
+        self._unseen = ""
         self._root: Root | None = None
         self._remembered: int | None = None
 
@@ -107,11 +113,13 @@ class Watcher:
     def state(self) -> dict[str, object]:
         """How the source is watched, as `status` shows it; plain values only.
 
-        `missing` and `polling` say why, or are null; `lease` is null until a file was looked at.
+        `missing`, `unseen` (folders that cannot be looked into) and `polling` say why, or are null; `lease`
+        is null until a file was looked at.
         """
         last = self._last
         return {
             "missing": (self._root.missing if self._root is not None else "") or None,
+            "unseen": self._unseen or None,
             "listening": self._listener.listening,
             "polling": self._polling() or None,
             "lease": self._judge.lease,
@@ -264,8 +272,12 @@ class Watcher:
             self._schedule.began(again=began + RETRY_SECONDS)
         queued = 0
         tally = Tally()
-        held_too = not folder and (self._last is None or self._intake.lenient)
-        batches = self._sweep.batches(folder, tally, inodes=self._inodes, held_too=held_too)
+        unseen: list[str] = []
+        # Polling sweeps more often: what is stuck is not looked at in every one of these.
+        stuck_too = not folder and (began >= self._stuck_due or self._intake.lenient)
+        if stuck_too:
+            self._stuck_due = began + self._source.sweep_every
+        batches = self._sweep.batches(folder, tally, inodes=self._inodes, stuck_too=stuck_too)
         step: asyncio.Future[Batch | None] | None = None
         try:
             while True:
@@ -277,6 +289,8 @@ class Watcher:
                     self._settling.found(one.path, one.identity, one.wait, writer=one.writer)
                 for path, reason in batch.unreadable:
                     self._settling.cannot_read(path, reason)
+                    if len(unseen) < UNSEEN:
+                        unseen.append(f"{text_of(path)}: {reason}")
                 for path, looked in batch.finished:
                     self._settling.candidates.drop_if(path, looked.identity)
                 taken = await self._settling.offer(
@@ -293,6 +307,8 @@ class Watcher:
         seconds = self._clock.monotonic() - began
         result = SweepResult(tally.files, tally.folders, tally.unreadable, queued, seconds, self._clock.now())
         if not folder:
+            more = f" and {tally.unreadable - UNSEEN} more" if tally.unreadable > UNSEEN else ""
+            self._unseen = ", ".join(unseen) + more
             await self._completed(result, tally.passing)
         return result
 

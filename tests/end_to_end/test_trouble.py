@@ -148,25 +148,52 @@ def _bound_by_modes() -> list[str]:
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
 
-async def test_an_unreadable_file_is_reported_and_skipped_and_goes_once_it_can_be_read(
+async def test_an_unreadable_file_is_held_and_goes_once_it_can_be_read(
     box: Box, places: Mapping[str, Place]
 ) -> None:
     folder = box.source()
     box.send_to({"directory": places["directory"]})
-    (folder / "secret.ts").write_bytes(b"secret")
-    (folder / "secret.ts").chmod(0)
+    secret = folder / "secret.ts"
+    secret.write_bytes(b"secret")
+    secret.chmod(0)
     (folder / "1.ts").write_bytes(b"one")
     with box.run(before=_bound_by_modes()) as daemon:
         await box.until_safe(1)
-        told = await daemon.says("cannot be read, and is left out until it can")
-        assert told["path"] == "secret.ts" and told["source"] == "hall" and told["reason"]
-        assert "secret.ts" not in box.recordings()
-        why = await box.uploaderd("why", str(folder / "secret.ts"))
-        assert "read" in why.out
-        (folder / "secret.ts").chmod(0o644)
+        await box.until(lambda: "secret.ts" in box.recordings())
+        status = await box.status()
+        assert status["state"] == "FAILING"
+        (troubled,) = status["troubled"]
+        assert (troubled["path"], troubled["state"]) == ("secret.ts", "held")
+        assert (
+            "cannot be read" in troubled["message"] and "let the daemon's user read it" in troubled["message"]
+        )
+        why = await box.uploaderd("why", str(secret))
+        assert "cannot be read" in why.out
+        secret.chmod(0o644)
         rows = await box.until_safe(2)
         await assert_whole(places["directory"], rows["secret.ts"].uploads["directory"].key, b"secret")
-        assert len(daemon.said(told["event"])) == 1, "it was reported again and again"
+        assert len(daemon.said("recording held")) == 1, "it was reported again and again"
+        assert (await box.status())["state"] == "SAFE"
+
+
+async def test_what_cannot_be_read_is_not_called_safe_by_a_job(box: Box, places: Mapping[str, Place]) -> None:
+    """`run --until-safe` ends with 1 for a file, and for a folder, that it could not look into."""
+    folder = box.source()
+    box.send_to({"directory": places["directory"]})
+    (folder / "1.ts").write_bytes(b"one")
+    (folder / "secret.ts").write_bytes(b"secret")
+    (folder / "closed").mkdir()
+    (folder / "closed" / "2.ts").write_bytes(b"two")
+    for nobodys, left in (("secret.ts", "held"), ("closed", "closed/: Permission denied")):
+        (folder / nobodys).chmod(0)
+        with box.run("--until-safe", before=_bound_by_modes()) as daemon:
+            assert await daemon.ended() == 1
+            (told,) = daemon.said("not everything is safe: it needs a person")
+            assert any(left in line for line in told["left"])
+        (folder / nobodys).chmod(0o755)
+    with box.run("--until-safe", before=_bound_by_modes()) as daemon:
+        assert await daemon.ended() == 0
+    assert len(box.recordings()) == 3
 
 
 @pytest.mark.parametrize("cloud", ["s3", "azure", "gcs"])

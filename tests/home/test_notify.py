@@ -105,14 +105,16 @@ async def test_a_ledger_that_stands_still_gives_no_sign_of_life(tmp_path: Path, 
         return "SAFE"
 
     telling = asyncio.create_task(told_manager.keep_telling(live.alive, line, clock))
-    go_on = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def stand_still(_: object) -> None:
+        begun.set()
+        go_on.wait(60)
+
     try:
         await manager.hears("WATCHDOG=1")
-        stuck = asyncio.create_task(ledger.run(lambda _: go_on.wait(60)))
-        # Nothing tells that the thread has begun with it, but that it answers nothing any more.
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1):
-                await ledger.run(lambda _: None)
+        stuck = asyncio.create_task(ledger.run(stand_still))
+        assert await asyncio.to_thread(begun.wait, 60)
         before = len(manager.lines)
         with pytest.raises(AssertionError, match="no 'WATCHDOG=1'"):
             await manager.hears("WATCHDOG=1", after=before, within=7)  # longer than it is asked for

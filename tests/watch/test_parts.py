@@ -127,20 +127,20 @@ def test_strangers_are_what_the_ledger_does_not_have_so(
     disk: dict[bytes, int], ledger: dict[bytes, int]
 ) -> None:
     found = (Found(path, FileIdentity(size, 1, 1, 1), 1) for path, size in sorted(disk.items()))
-    known = (Present(path, size, 1, 1, held=False) for path, size in sorted(ledger.items()))
+    known = (Present(path, size, 1, 1, stuck=False) for path, size in sorted(ledger.items()))
     told = [one.path for one in strangers(found, known, inodes=True)]
     assert told == sorted(path for path, size in disk.items() if ledger.get(path) != size)
 
 
 def test_strangers_and_inodes() -> None:
-    def told(*, inodes: bool, held_too: bool = False) -> int:
+    def told(*, inodes: bool, stuck_too: bool = False) -> int:
         found = iter([Found(b"a", FileIdentity(1, 1, 2, 1), 1), Found(b"b", FileIdentity(1, 1, 1, 1), 1)])
-        known = iter([Present(b"a", 1, 1, 1, held=False), Present(b"b", 1, 1, 1, held=True)])
-        return len(list(strangers(found, known, inodes=inodes, held_too=held_too)))
+        known = iter([Present(b"a", 1, 1, 1, stuck=False), Present(b"b", 1, 1, 1, stuck=True)])
+        return len(list(strangers(found, known, inodes=inodes, stuck_too=stuck_too)))
 
     assert told(inodes=True) == 1
     assert told(inodes=False) == 0
-    assert told(inodes=False, held_too=True) == 1
+    assert told(inodes=False, stuck_too=True) == 1
 
 
 def test_links_are_not_walked(tmp_path: Path) -> None:

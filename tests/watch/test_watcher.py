@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.watch.conftest import QUIET, Site, until
-from uploaderd.errors import SourceMissing
+from uploaderd import finished, reader
+from uploaderd.errors import LocalFault, SourceMissing
 from uploaderd.finished import Verdict
 from uploaderd.model import FoundBy, SourceState
 
@@ -331,18 +332,30 @@ async def test_a_root_that_comes_later(site: Site) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_an_unreadable_file_is_taken_once_it_can_be_read(site: Site) -> None:
-    """As root every file can be read, so that only a child that gave its rights away shows it."""
-    await site.open()
+async def test_a_file_that_cannot_be_read_is_held_until_it_can(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad sector, say: modes do not bind root, under whom this may run (tests/end_to_end has these)."""
+    broken = set[bytes]()
+
+    def open_beneath(root: bytes, path: bytes) -> int:
+        if path in broken:
+            raise LocalFault("reading it failed: Input/output error", code="EIO")
+        return reader.open_beneath(root, path)
+
+    monkeypatch.setattr(finished, "open_beneath", open_beneath)
+    await site.open({"cameras": {"sweep_every": "1s"}})
     site.write("a.mp4", age=60)
     site.write("b.mp4", age=60)
-    os.chmod(site.root / "a.mp4", 0)
+    broken.add(b"a.mp4")
     async with site.watching() as watcher:
-        with_rights = os.geteuid() == 0
-        await until(lambda: site.count() == (2 if with_rights else 1))
-        os.chmod(site.root / "a.mp4", 0o644)
+        await until(lambda: site.count() == 2)
+        states = "SELECT path, state FROM recordings ORDER BY path"
+        assert site.rows(states) == [(b"a.mp4", "held"), (b"b.mp4", "waiting")]
         await watcher.sweep()
-        assert site.count() == 2
+        broken.clear()
+        await until(lambda: site.rows(states) == [(b"a.mp4", "waiting"), (b"b.mp4", "waiting")])
+        assert site.rows("SELECT length(fingerprint) FROM recordings") == [(16,), (16,)]
 
 
 async def test_a_changed_file_is_looked_at_when_asked(site: Site) -> None:

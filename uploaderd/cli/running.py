@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -161,4 +162,6 @@ def _make_folders(config: Config) -> None:
     folders += [one.path for one in config.providers.values() if isinstance(one, DirectoryProvider)]
     for folder in folders:
         folder.mkdir(exist_ok=True)
-    say.message("watching " + ", ".join(str(source.path) for source in config.sources.values()))
+    # Beside a person's prompt, and not in a log: its lines are JSON, and tell the folders too.
+    if sys.stderr.isatty():
+        say.message("watching " + ", ".join(str(source.path) for source in config.sources.values()))

@@ -20,15 +20,36 @@ def unhold(tx: Transaction, recording_id: int, one: NewRecording) -> None:
     """
     moved = tx.conn.execute(
         "UPDATE recordings SET held = NULL, gate = NULL, doubt = ?, needed = ?, required = ?,"
-        " acknowledged_at = NULL"
+        " acknowledged_at = NULL, fingerprint = ?, finished_by = ?"
         " WHERE id = ? AND held IS NOT NULL AND past = 0"
         " AND NOT EXISTS (SELECT 1 FROM uploads WHERE recording_id = recordings.id)",
-        (one.doubt, one.needed, sum(upload.required for upload in one.uploads), recording_id),
+        (
+            one.doubt,
+            one.needed,
+            sum(upload.required for upload in one.uploads),
+            one.identity.fingerprint,  # one that could not be read had none
+            one.finished_by,
+            recording_id,
+        ),
     )
     if moved.rowcount != 1:
         raise StaleTransition(f"unhold: row {recording_id} was not as expected")
     add_uploads(tx, recording_id, one.uploads)
     tx.event(Event("unheld", recording_id=recording_id, detail={"doubt": one.doubt} if one.doubt else None))
+
+
+def readable_again(tx: Transaction, recording_id: int) -> bool:
+    """Queue again what failed because the file could not be read; whether there was such an upload."""
+    moved = tx.conn.execute(
+        "UPDATE uploads SET state = 'queued', failures = 0, error_class = NULL, error_code = NULL,"
+        " error_message = NULL, error_hint = NULL WHERE recording_id = ? AND state = 'failed'"
+        " AND error_class = 'recording' AND error_code IN ('EACCES', 'EPERM')",
+        (recording_id,),
+    )
+    if moved.rowcount == 0:
+        return False
+    tx.event(Event("readable-again", recording_id=recording_id))
+    return True
 
 
 def because(tx: Transaction, recording_id: int, one: NewRecording) -> None:

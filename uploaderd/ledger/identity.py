@@ -105,7 +105,9 @@ def _untouched(here: Known, one: NewRecording, rules: Rules) -> bool:
 def _again(
     tx: Transaction, here: Known, one: NewRecording, rules: Rules, otherwise: Settled = Settled.SAME
 ) -> Settled:
-    """A recording that is known; one that was held is queued if nothing holds it any more."""
+    """A recording that is known; one that was held, or could not be read, is queued if it may be now."""
+    if here.state == "failed" and not one.held and held.readable_again(tx, here.id):
+        return Settled.QUEUED
     if here.state != "held":
         return otherwise
     one = _with_free_keys(tx, _let_through(one, here), rules, here.id)

@@ -75,13 +75,16 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """A recording that is there, as a sweep compares it with a file. `held`: it has no uploads yet."""
+    """A recording that is there, as a sweep compares it with a file.
+
+    `stuck`: it is held, or an upload failed: another look at the file may let it go on.
+    """
 
     path: bytes
     size: int
     mtime_ns: int
     inode: int
-    held: bool
+    stuck: bool
 
 
 def register_source(tx: Transaction, name: str, path: bytes) -> int:
@@ -372,12 +375,12 @@ def present(conn: sqlite3.Connection, source_id: int, under: bytes = b"") -> Ite
     bound = (under + b"0",) if under else ()
     while True:
         rows = conn.execute(
-            "SELECT path, size, mtime_ns, inode, held IS NOT NULL FROM recordings"
+            "SELECT path, size, mtime_ns, inode, held IS NOT NULL OR failed > 0 FROM recordings"
             f" WHERE source_id = ? AND path > ? {below} AND past = 0 ORDER BY path LIMIT ?",
             (source_id, after, *bound, PAGE),
         ).fetchall()
-        for path, size, mtime_ns, inode, held in rows:
-            yield Present(bytes(path), size, mtime_ns, _unsigned(inode), bool(held))
+        for path, size, mtime_ns, inode, stuck in rows:
+            yield Present(bytes(path), size, mtime_ns, _unsigned(inode), bool(stuck))
         if len(rows) < PAGE:
             return
         after = bytes(rows[-1][0])

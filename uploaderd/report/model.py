@@ -79,7 +79,8 @@ class SourceLine(TypedDict):
     """`state`: ok, missing or paused. `free_bytes`: None where its file system does not answer.
 
     `polling`: why the tree is swept every few seconds, if it is. `lease`: whether open writers are seen;
-    false where quiet time alone tells that a file is finished. Both None without the daemon's word.
+    false where quiet time alone tells that a file is finished. `unseen`: folders that cannot be looked
+    into, and why. All None without the daemon's word.
     """
 
     name: str
@@ -90,6 +91,7 @@ class SourceLine(TypedDict):
     polling: str | None
     lease: bool | None
     problem: Problem | None
+    unseen: str | None
 
 
 class TroubledLine(TypedDict):

@@ -129,6 +129,11 @@ def _failing(status: Status) -> Iterable[str]:
     for source in status["sources"]:
         if source["state"] == SourceState.MISSING:
             yield f"source {source['name']} is missing: {source['path']}"
+        if source["unseen"] is not None:
+            yield (
+                f"source {source['name']} has folders that cannot be looked into ({source['unseen']}):"
+                " let the daemon's user read them"
+            )
     counts = status["recordings"]
     if counts["alarming"]:
         kinds = [f"{counts[kind]} {kind}" for kind in ("failed", "lost", "held") if counts[kind]]
@@ -316,6 +321,7 @@ def _sources(
                 "polling": watched.get(name, {}).get("polling"),
                 "lease": watched.get(name, {}).get("lease"),
                 "problem": _missing(source.path, row) if state == SourceState.MISSING else None,
+                "unseen": watched.get(name, {}).get("unseen"),
             }
         )
     return lines

@@ -282,6 +282,8 @@ def _add_verdict(answer: Why, verdict: Verdict, source: Source, path: bytes) -> 
             answer.next = f"it counts as finished in {verdict.wait:.1f} s, unless it changes again"
         case _:
             answer.gates.append(Gate("finished", True, f"by {verdict.finished_by}"))
+    if verdict.refused is not None:
+        answer.gates.append(Gate("readable", False, f"to you: {verdict.refused}"))
     if verdict.flaw is not None:
         holds = source.container_check == "require"
         answer.gates.append(Gate("container", not holds, f"it looks truncated: {verdict.flaw}"))
