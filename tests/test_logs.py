@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,8 +32,11 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing registered before a test, and the process's logging as it was after it."""
     root = logging.getLogger()
     level, hooks, handlers = root.level, (sys.excepthook, threading.excepthook), list(root.handlers)
+    configuration = structlog.get_config()
     monkeypatch.setattr(secrets, "_registered", secrets._Registered())
     yield
+    # Without this, what later tests log in this process would be rendered, and masked, line by line.
+    structlog.configure(**configuration)
     for handler in [each for each in root.handlers if each not in handlers]:
         root.removeHandler(handler)
     root.setLevel(level)

@@ -244,8 +244,10 @@ class Daemon:
             quiet = all(watcher.settled for watcher in generation.watched.values())
             if quiet and totals.waiting == 0 and totals.safe + totals.troubled >= enough:
                 log.info("everything is settled", safe=totals.safe, in_trouble=totals.troubled)
-                if needing := (await left(generation, self._ledger)).alarming:
-                    log.error("not everything is safe: it needs a person", left=needing)
+                unseen = {name: one.state["unseen"] for name, one in generation.watched.items()}
+                if unseen := {name: folders for name, folders in unseen.items() if folders}:
+                    log.error("not all folders could be looked into; their files are unknown", folders=unseen)
+                if totals.alarming or unseen:
                     self._status = PROBLEMS
                 return
             await self._clock.sleep(SETTLED_LOOK_SECONDS)

@@ -16,14 +16,20 @@ from uploaderd.demo import CAMERAS, SEGMENTS, Demo
 from uploaderd.report.lines import Line
 
 
-def test_it_ends_by_itself_in_time_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One with a short name, which leaves room for a Unix socket's."""
+    return tmp_path_factory.mktemp("demo")
+
+
+def test_it_ends_by_itself_in_time_and_leaves_nothing(folder: Path) -> None:
     began = time.monotonic()
     # What configures the person's own daemon must not reach the demo's.
-    env = {"TMPDIR": str(tmp_path), "UPLOADERD_SOURCES__CAMERAS__QUIET_FOR": "1h"}
-    ended = uploaderd("demo", cwd=tmp_path, env=env)
+    env = {"TMPDIR": str(folder), "UPLOADERD_SOURCES__CAMERAS__QUIET_FOR": "1h"}
+    ended = uploaderd("demo", cwd=folder, env=env)
     assert ended.code == 0, ended.out + ended.err
     assert time.monotonic() - began < 20
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
     recordings = len(CAMERAS) * SEGMENTS
     assert re.search(rf"^SAFE  {recordings} recordings, .*, at 2 providers, ", ended.out, re.MULTILINE)
     assert f"compared   {2 * recordings} copies have what the recorder wrote" in ended.out
@@ -35,11 +41,11 @@ def test_it_ends_by_itself_in_time_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_it_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_stopping_it_leaves_nothing(folder: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
         [*COMMAND, "demo"],
-        cwd=tmp_path,
-        env=environment(TMPDIR=str(tmp_path)),
+        cwd=folder,
+        env=environment(TMPDIR=str(folder)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -51,15 +57,15 @@ def test_stopping_it_leaves_nothing(tmp_path: Path, number: signal.Signals) -> N
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
-def test_a_daemon_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+def test_a_daemon_that_does_not_start_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("sys.executable", "/bin/false")
     lines: list[Line] = []
     done = Demo(draw=None, say=lines.append).run()
     assert not done.well
     assert done.lines[0].text == "FAILED  the daemon ended with 1"
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []

@@ -5,6 +5,7 @@ Both are kept in .cache/home. A test gets its own copy of the root, as an overla
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -49,7 +50,13 @@ def base() -> Path:
     kept = CACHE / f"{RELEASE}-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:8]}"
     if kept.exists():
         return kept
-    CACHE.mkdir(parents=True, exist_ok=True)
+    with _alone():
+        if not kept.exists():
+            _make(kept)
+    return kept
+
+
+def _make(kept: Path) -> None:
     # Under another name first: one that was not finished must not be taken for one.
     making = CACHE / f"making-{os.getpid()}"
     done = run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", RELEASE, making], timeout=600)
@@ -57,7 +64,15 @@ def base() -> Path:
     shutil.rmtree(making / "var" / "cache" / "apt")
     (making / "usr" / "bin" / "python").symlink_to("python3")  # as the official Python images have it
     making.rename(kept)
-    return kept
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Only one process at a time fills the cache."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def wheels() -> Path:
@@ -73,12 +88,12 @@ def fetched(what: str, *locks: Path) -> Path:
     """The folder in the cache with the wheels that the locks name."""
     text = "".join(lock.read_text() for lock in locks)
     kept = CACHE / f"{what}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    if kept.exists():
-        return kept
-    making = CACHE / f"making-{what}-{os.getpid()}"
-    making.mkdir(parents=True)
-    fetch(text, making, platform.machine())
-    making.rename(kept)
+    with _alone():
+        if not kept.exists():
+            making = CACHE / f"making-{what}-{os.getpid()}"
+            making.mkdir()
+            fetch(text, making, platform.machine())
+            making.rename(kept)
     return kept
 
 
