@@ -107,6 +107,7 @@ class Cleaner:
             queued=queued,
             look_at=look_at,
             spare=spare,
+            marked=source.finished == "marker",
         )
         self._wake = asyncio.Event()
         self._unsettled = True

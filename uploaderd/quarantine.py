@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Collection, Iterator
 from typing import Final
 
 from uploaderd.errors import FileVanished, UploaderdError
 from uploaderd.finished import give_lease_back, lease_waited_for, take_lease
+from uploaderd.markers import DONE
 from uploaderd.model import FileIdentity
 from uploaderd.mounts import Mount, mount_of
 from uploaderd.patterns import OWN
@@ -164,6 +166,21 @@ class Leaving:
         name = put_back_in(self._folder, self._aside, self._name)
         self.is_aside = False
         return self._path[: len(self._path) - len(self._name)] + name
+
+    def remove_marker(self) -> bool:
+        """Remove the file's `.done`, unless another file has its name by now; whether there was one."""
+        marker = self._name + DONE
+        try:
+            if not stat.S_ISREG(os.stat(marker, dir_fd=self._folder, follow_symlinks=False).st_mode):
+                return False
+            try:
+                os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
+            except FileNotFoundError:
+                os.unlink(marker, dir_fd=self._folder)
+                return True
+        except OSError:
+            pass  # it is in nobody's way
+        return False
 
     def remove_empty_folders(self, spare: Collection[bytes]) -> int:
         """Remove the folder that it was in, and those above it, as far as they are empty; how many.

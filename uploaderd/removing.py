@@ -78,6 +78,7 @@ class Remover:
     Args:
         providers: by name; those that are not among them are not in use.
         queued, look_at, spare: as `cleanup.Cleaner`.
+        marked: files have a `.done` beside them, that goes with them.
     """
 
     def __init__(
@@ -91,7 +92,9 @@ class Remover:
         queued: Callable[[], None],
         look_at: Callable[[bytes], None],
         spare: Collection[bytes],
+        marked: bool = False,
     ) -> None:
+        self._marked = marked
         self._root = root
         self._rules = rules
         self._ledger = ledger
@@ -209,6 +212,8 @@ class Remover:
             else:
                 await self._take_back(one, leaving, why)
             raise
+        if self._marked:
+            await self._on_thread(leaving.remove_marker)
         folders = 0
         if self._rules.remove_empty_dirs:
             folders = await self._on_thread(leaving.remove_empty_folders, self._spare)

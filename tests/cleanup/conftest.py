@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -96,11 +96,13 @@ class Yard:
         near: Path | None = None,
         spare: tuple[Path, ...] = (),
         provider: Provider | None = None,
+        finished: Literal["auto", "marker"] = "auto",
         **rules: Any,
     ) -> Cleaner:
         """`near`: the provider's folder, where a copy on the file's own device does not count."""
         source = Source(
             path=self.rig.folder,
+            finished=finished,
             cleanup=Cleanup(**({"policy": "delete-when-safe", "keep_for": "24h"} | rules)),
         )
         return Cleaner(

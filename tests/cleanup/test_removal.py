@@ -277,6 +277,19 @@ async def test_empty_folders_go_if_told_so_and_no_others(yard: Yard) -> None:
     assert sorted(path.name for path in (yard.rig.folder / "2026").iterdir()) == ["12"]
 
 
+async def test_the_marker_goes_with_its_file_and_no_other_does(yard: Yard) -> None:
+    recordings = [await yard.safe(name) for name in ("cam1/a.mp4", "cam2/b.mp4")]
+    for name in ("cam1/a.mp4.done", "cam2/b.mp4.done", "cam2/c.mp4.done"):
+        (yard.rig.folder / name).touch()
+    async with yard.cleaning(
+        keep_for="0s", finished="marker", remove_empty_dirs=True, spare=(yard.rig.folder,)
+    ):
+        for recording in recordings:
+            await yard.event("removed", recording)
+    assert yard.left() == ["cam2/c.mp4.done"]
+    assert not (yard.rig.folder / "cam1").exists(), "nothing was left in it"
+
+
 async def test_folders_stay_unless_told_so(yard: Yard) -> None:
     recording = await yard.safe("cam1/a.mp4")
     async with yard.cleaning(keep_for="0s"):

@@ -49,8 +49,9 @@ async def test_nothing_is_removed_that_its_provider_does_not_have(folder: Path, 
         (source / name).write_bytes(contents[name])
     kept = folder / "kept"
     kept.mkdir()
-    for what in (source, target, box.ledger):
-        (shutil.copytree if what.is_dir() else shutil.copy2)(what, kept / what.name)
+    shutil.copy2(box.ledger, kept)
+    for tree in (source, target):
+        shutil.copytree(tree, kept / tree.name)
 
     box.sources["hall"]["cleanup"] = {"policy": "delete-when-safe", "keep_for": "0s"}
     met: Counter[str] = Counter()
