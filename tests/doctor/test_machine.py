@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests.cli import golden
+from tests.cli.process import ROOT
 from tests.cli.shapes import conforms
 from tests.contract.place import Place
 from tests.doctor.asking import Clinic
@@ -166,3 +172,42 @@ async def test_secrets_that_only_the_daemon_has(clinic: Clinic) -> None:
     (lacking,) = (one for one in said.json["checks"] if one["check"] == "completeness")
     assert lacking["result"] == "fail"
     assert "secret_access_key" in lacking["found"] and "--secrets-dir" in lacking["fix"]
+
+
+_AS_NOBODY: Final = """
+import contextlib, io, os, sys
+from uploaderd.cli import main
+
+def ask():
+    with contextlib.suppress(SystemExit):
+        main(["doctor", "--json", "--config", sys.argv[1]])
+
+with contextlib.redirect_stdout(io.StringIO()):
+    ask()  # loads what nobody may not read
+os.setegid(65534)
+os.seteuid(65534)
+ask()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+async def test_another_user_is_told_what_it_may_not_do(clinic: Clinic) -> None:
+    box = clinic.box
+    own = box.source("own")
+    own.chmod(0o700)
+    used = box.folder / "used"
+    (used / ".uploaderd").mkdir(parents=True)
+    (used / ".uploaderd" / "marker").touch()
+    box.providers["used"] = {"type": "directory", "path": str(used)}
+    box.write()
+    for folder in (box.config, box.folder, *box.folder.parents):
+        if str(folder).startswith("/tmp/"):
+            folder.chmod(0o755)
+    child = [sys.executable, "-c", _AS_NOBODY, str(box.config)]
+    done = await asyncio.to_thread(subprocess.run, child, cwd=ROOT, capture_output=True, check=True)
+    found = {(one["subject"], one["check"]): one for one in json.loads(done.stdout)["checks"]}
+    refused = found["source own", "folder"]
+    assert (refused["result"], "may not be read by you" in refused["found"]) == ("fail", True)
+    foreign = found["provider used", "write"]
+    assert (foreign["result"], foreign["fix"]) == ("warn", "ask as that user: sudo -u root uploaderd doctor")
+    assert found["ledger", "permissions"]["result"] == "warn"

@@ -54,8 +54,8 @@ def _lacking(lacks: Sequence[str]) -> Iterator[Found]:
     for fault in lacks:
         yield fail(
             fault,
-            "set it; or, if only the daemon has it, ask as the daemon does: in its environment, as its user,"
-            " with its --secrets-dir",
+            "set it; or, if only the daemon has it, say where: --secrets-dir (of a running unit's credentials"
+            " /run/credentials/uploaderd.service), --env-file, its variables",
         )
     if not lacks:
         yield ok("nothing is missing that the daemon needs")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from uploaderd.acts.acting import user
 from uploaderd.config import DirectoryProvider
 from uploaderd.doctor.findings import Found, fail, ok, warn
 from uploaderd.report.lines import size
@@ -34,7 +35,7 @@ def others(path: Path) -> str:
         uid = (path / _OWN).stat().st_uid
     except OSError:
         return ""
-    return f"user {uid}" if os.geteuid() not in (0, uid) else ""
+    return user(uid) if os.geteuid() not in (0, uid) else ""
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def _file(path: Path) -> Found:
     try:
         connect_readonly(path).close()
     except LedgerError as error:
-        if not os.access(path, os.R_OK):
+        if not os.access(path, os.R_OK, effective_ids=True):
             return warn(
                 f"{path} may not be read by you",
                 f"ask as {_owner(path)}: sudo -u {_owner(path)} uploaderd ...",
@@ -105,7 +105,9 @@ def _permissions(path: Path) -> Found:
         if path.stat().st_uid != os.geteuid():
             return ok(f"belongs to {owner}; you are {user(os.geteuid())}: what follows is what you may do")
         return ok(f"belongs to you ({owner})")
-    if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+    if not path.parent.is_dir():
+        return ok("nothing is there yet")
+    if not os.access(path.parent, os.W_OK, effective_ids=True):
         return warn(
             f"you ({user(os.geteuid())}) may not write {path.parent}",
             f"if the daemon runs as you: chown {user(os.geteuid())} {path.parent}; else ask as its user",

@@ -50,7 +50,10 @@ async def findings(config: Config, name: str, *, used: bool, write: bool) -> Asy
         if any(one.found.result is Result.FAIL for one in seen):
             return
         if whose := await on_thread(lambda: folders.others(table.path)):
-            why = warn(f"only {whose} may write there; you may not try", "ask as that user: sudo -u ...")
+            why = warn(
+                f"only {whose} may write there; you may not try",
+                f"ask as that user: sudo -u {whose} uploaderd doctor",
+            )
             yield Finding(about, "write", why, 0.0)
             return
     async with AsyncExitStack() as stack:

@@ -55,13 +55,13 @@ def _folder(source: Source) -> Found:
     path = source.path
     if not path.is_dir():
         return fail(f"{path} is not there", "mount or create it, or correct the source's path")
-    if not os.access(path, os.R_OK | os.X_OK):
+    if not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
         return fail(
             f"{path} may not be read by you ({user(os.geteuid())})",
             "let the daemon's user read it (a common group, or an ACL); ask as that user to be sure",
         )
     removes = source.cleanup.policy == "delete-when-safe"
-    if removes and not os.access(path, os.W_OK):
+    if removes and not os.access(path, os.W_OK, effective_ids=True):
         return warn(
             f"{path} may not be written by you ({user(os.geteuid())}): safe files could not be removed",
             'let the daemon\'s user write it, or set policy = "keep"; ask as that user to be sure',
