@@ -17,7 +17,7 @@ class Asking:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def says(self, what: str, *, within: float = 60.0) -> str:
+    async def says(self, what: str, *, within: float = 100.0) -> str:
         """The next line of its messages that has this in it."""
         assert self._process.stderr is not None
         async with asyncio.timeout(within):
@@ -30,7 +30,7 @@ class Asking:
         """Ctrl-C."""
         self._process.send_signal(signal.SIGINT)
 
-    async def ends(self, *, within: float = 60.0) -> int:
+    async def ends(self, *, within: float = 100.0) -> int:
         async with asyncio.timeout(within):
             await self._process.communicate()
         assert self._process.returncode is not None
