@@ -17,6 +17,10 @@ log = structlog.stdlib.get_logger(__name__)
 PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 60.0)
 """Seconds before listening again after it ended; the last one for ever."""
 
+SHARE: Final = 4
+"""Where a name ended it, the pause is that many times as long as it took to begin (a second at least): a
+recorder that uses such names goes on using them, and what its neighbours write is to be heard meanwhile."""
+
 STEADY_SECONDS: Final = 60.0
 """Listening that lasted so long did not fail at once: the pauses begin anew."""
 
@@ -61,6 +65,7 @@ class Listener:
         self._heard = heard
         self._doubt = doubt
         self._failures = 0
+        self._stood: float | None = None
         self._lenient = False
         self.listening = False
         """Whether a watch stands."""
@@ -73,6 +78,7 @@ class Listener:
             if root is None or root.missing:
                 await self._clock.sleep(AWAY_SECONDS)
                 continue
+            began, pause = self._clock.monotonic(), 0.0
             try:
                 await self._listen(root)
             except PermissionError:
@@ -86,11 +92,14 @@ class Listener:
                 self.grow_deaf(NAME)
             except RuntimeError as error:
                 # Above all a name that is not UTF-8. The sweep finds its file all the same.
-                log.info("listening for events anew", source=self._source, reason=str(error))
+                tell = log.debug if self._failures else log.info
+                tell("listening for events anew", source=self._source, reason=str(error))
+                took = (self._stood or self._clock.monotonic()) - began
+                pause = min(PAUSES[-1], max(PAUSES[0], SHARE * took))
             finally:
                 self.listening = False
             self._doubt()
-            await self._clock.sleep(PAUSES[min(self._failures, len(PAUSES) - 1)])
+            await self._clock.sleep(pause or PAUSES[min(self._failures, len(PAUSES) - 1)])
             self._failures += 1
 
     def grow_deaf(self, reason: str) -> None:
@@ -108,10 +117,12 @@ class Listener:
     async def _listen(self, root: Root) -> None:
         """Listen while the root stays the one that it is."""
         began = self._clock.monotonic()
+        self._stood = None
         async with aclosing(hints(self._path, lenient=self._lenient)) as batches:
             async for batch in batches:
                 if not self.listening:
                     self.listening = True
+                    self._stood = self._clock.monotonic()
                     # What came before the watch stood was not heard.
                     self._doubt()
                 if batch:

@@ -230,7 +230,13 @@ class Settling:
     async def _look_again(self, candidates: list[Candidate]) -> None:
         before = [(one.path, one.identity, one.since, one.written, one.vouched) for one in candidates]
         loop = asyncio.get_running_loop()
-        looks = await loop.run_in_executor(self._threads, self._judged, before)
+        try:
+            looks = await loop.run_in_executor(self._threads, self._judged, before)
+        except BaseException:
+            # The source was paused, say: they are looked at once it goes on.
+            for one in candidates:
+                self.candidates.later(one.path, one.due)
+            raise
         finished = []
         for one, (_, _, since, *_), looked in zip(candidates, before, looks, strict=True):
             # An event may have come while it was looked at.

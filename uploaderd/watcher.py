@@ -234,9 +234,12 @@ class Watcher:
     # --- sweeps ----------------------------------------------------------------------------------
 
     async def _keep_sweeping(self) -> None:
+        swept = True
         while True:
-            wait = self._schedule.next_due() - self._clock.monotonic()
+            # A sweep stays due for as long as the root is missing, or the ledger refuses.
+            wait = self._schedule.next_due() - self._clock.monotonic() if swept else ROOT_SECONDS
             await wait_for(self._sweep_due, self._clock, min(ROOT_SECONDS, wait))
+            swept = False
             try:
                 await self._look_at_root()
                 if self._settling.candidates.room_again():
@@ -245,6 +248,7 @@ class Watcher:
                     for folder in self._schedule.take_due(self._clock.monotonic()):
                         async with self._sweeping:
                             await self._swept(folder)
+                    swept = True
             except LedgerBroken:
                 raise
             except (LedgerError, OSError) as error:

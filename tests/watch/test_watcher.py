@@ -17,9 +17,14 @@ import pytest
 
 from tests.watch.conftest import QUIET, Site, until
 from uploaderd import finished, reader
+from uploaderd.clock import SystemClock
 from uploaderd.errors import LocalFault, SourceMissing
 from uploaderd.finished import Verdict
+from uploaderd.hints import Hints
+from uploaderd.listener import PAUSES, Listener
 from uploaderd.model import FoundBy, SourceState
+from uploaderd.root import look_at_root
+from uploaderd.watcher import ROOT_SECONDS
 
 
 async def test_what_is_there_at_the_start_is_found_by_the_sweep(site: Site) -> None:
@@ -148,6 +153,40 @@ async def test_odd_names_are_found(site: Site, name: bytes) -> None:
     assert site.count() == 2
 
 
+class Hurried(SystemClock):
+    """Keeps how long it was asked to sleep, and does not."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await asyncio.sleep(0)
+
+
+async def test_a_recorder_of_names_that_are_not_utf_8_does_not_cost_its_neighbours_their_events(
+    site: Site,
+) -> None:
+    """Each event of such a name ends watchfiles: it is begun anew after a second, however often."""
+    await site.open()
+    clock = Hurried()
+    root = look_at_root(bytes(site.root), None)
+
+    async def heard(batch: Hints) -> None:
+        raise AssertionError(batch)
+
+    def doubt() -> None:
+        if listener.listening:
+            site.write(b"caf\xe9.mp4")
+
+    listener = Listener("cameras", bytes(site.root), clock, lambda: root, heard, doubt)
+    task = asyncio.create_task(listener.run())
+    await until(lambda: task.done() or len(clock.slept) >= 4)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert max(clock.slept) < PAUSES[2]
+
+
 async def test_links_are_not_followed(site: Site) -> None:
     await site.open()
     outside = site.tmp / "outside"
@@ -241,6 +280,33 @@ async def test_a_change_while_it_is_judged_is_not_lost(site: Site) -> None:
         assert time.monotonic() - began >= 2 * QUIET
 
 
+async def test_a_source_that_is_paused_in_mid_look_forgets_no_file(site: Site) -> None:
+    await site.open()
+    watcher = site.watcher()
+    look = watcher._judge.look
+    looking, go_on = threading.Event(), threading.Event()
+
+    def held_up(*args: Any, **kwargs: Any) -> Verdict:
+        if kwargs.get("written") and not go_on.is_set():
+            looking.set()
+            go_on.wait(20)
+        return look(*args, **kwargs)
+
+    watcher._judge.look = held_up  # type: ignore[method-assign]
+    with (site.root / "a.mp4").open("wb", buffering=0) as recorder:
+        recorder.write(b"one")
+        paused = asyncio.create_task(watcher.run())
+        assert await asyncio.to_thread(looking.wait, 20)
+        paused.cancel()
+        await asyncio.gather(paused, return_exceptions=True)
+        go_on.set()
+    resumed = asyncio.create_task(watcher.run())
+    await until(lambda: resumed.done() or site.queued(), "the file")
+    resumed.cancel()
+    await asyncio.gather(resumed, return_exceptions=True)
+    assert site.queued().keys() == {b"a.mp4"}
+
+
 async def test_only_what_the_patterns_take(site: Site) -> None:
     await site.open({"cameras": {"include": ["**/*.mp4"], "exclude": ["**/raw/**"]}})
     async with site.watching() as watcher:
@@ -330,6 +396,18 @@ async def test_a_root_that_comes_later(site: Site) -> None:
     await until(site.queued)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_missing_root_costs_next_to_nothing(site: Site) -> None:
+    await site.open()
+    site.root.rmdir()
+    clock = site.clock = Hurried()
+    watcher = site.watcher()
+    task = asyncio.create_task(watcher.run())
+    await until(lambda: task.done() or len(clock.slept) > 20)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert min(clock.slept[2:]) >= ROOT_SECONDS
 
 
 async def test_a_file_that_cannot_be_read_is_held_until_it_can(
