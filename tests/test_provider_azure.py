@@ -550,7 +550,7 @@ async def test_settings_that_make_no_client_are_the_configurations_fault(setting
     [
         ({"tenant_id": "t", "client_id": "c", "client_secret": "not-a-real-secret"}, {}, "client secret"),
         ({}, {}, "managed identity"),
-        ({"client_id": "c"}, {}, "managed identity"),
+        ({"client_id": "c"}, {}, "managed identity c"),
         (
             {},
             {"AZURE_FEDERATED_TOKEN_FILE": "/token", "AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c"},

@@ -115,18 +115,21 @@ def _token_credential(config: AzureProvider) -> tuple[AsyncTokenCredential, str]
     }
     if config.ca_file is not None:
         options["connection_verify"] = str(config.ca_file)
+    workload = config.client_secret is None and os.environ.get("AZURE_FEDERATED_TOKEN_FILE")
+    # Entra ID is on the internet, managed identities at a link-local address that no proxy reaches.
+    if config.proxy is not None and (config.client_secret is not None or workload):
+        options["proxies"] = _proxies(config)
     if config.client_secret is not None:
-        if config.proxy is not None:
-            options["proxies"] = _proxies(config)
         secret = config.client_secret.get_secret_value()
         credential = ClientSecretCredential(config.tenant_id or "", config.client_id or "", secret, **options)
         return credential, "client secret"
-    if os.environ.get("AZURE_FEDERATED_TOKEN_FILE"):
-        workload = WorkloadIdentityCredential(
+    if workload:
+        federated = WorkloadIdentityCredential(
             tenant_id=config.tenant_id, client_id=config.client_id, **options
         )
-        return workload, "workload identity"
-    return ManagedIdentityCredential(client_id=config.client_id, **options), "managed identity"
+        return federated, "workload identity"
+    whose = f"managed identity {config.client_id}" if config.client_id else "managed identity"
+    return ManagedIdentityCredential(client_id=config.client_id, **options), whose
 
 
 def _options(config: AzureProvider) -> dict[str, Any]:

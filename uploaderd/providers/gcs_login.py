@@ -28,9 +28,13 @@ from gcloud.aio.auth.token import GCE_METADATA_BASE, GCE_METADATA_HEADERS, Type
 from uploaderd.config import GcsProvider
 from uploaderd.errors import Fault
 from uploaderd.logs import mask, register_secret
+from uploaderd.logs.setup import get_logger
 from uploaderd.model import FailureClass
 from uploaderd.providers import remedies
+from uploaderd.providers.credential_files import CredentialFiles
 from uploaderd.providers.gcs_faults import SPOKEN, Place, unanswered
+
+log = get_logger(__name__)
 
 SCOPES: Final = ["https://www.googleapis.com/auth/cloud-platform"]
 """IAM decides what the login may do, not the scope; signing by IAM needs this one."""
@@ -40,6 +44,9 @@ EARLY: Final = 225.0
 
 _TIMEOUT: Final = 20
 """Seconds for each step of fetching a token."""
+
+_WELL_KNOWN: Final = "~/.config/gcloud/application_default_credentials.json"
+"""Where gcloud leaves a person's login; the library looks there where nothing names a file."""
 
 _NAMES: Final[Mapping[Type, str]] = {
     Type.SERVICE_ACCOUNT: "service account key",
@@ -72,6 +79,7 @@ class Login:
         self._header: dict[str, str] = {}
         self._renew_at = 0.0
         self._type: Type | None = None
+        self._files = CredentialFiles(())
 
     @property
     def text(self) -> str:
@@ -91,6 +99,9 @@ class Login:
             return {}
         # Each waits its turn: one who is cancelled while fetching leaves the fetching to the next.
         async with self._lock:
+            if await self._files.changed():
+                log.info("the credentials file has changed; it is read again", provider=self._place.name)
+                self.forget()
             if time.monotonic() >= self._renew_at:
                 token = self._token or await self._load()
                 answer = await self._fetch(token)
@@ -152,6 +163,7 @@ class Login:
     async def _load(self) -> Token:
         path = self._explicit or os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or None
         try:
+            self._files = await asyncio.to_thread(CredentialFiles, [path or _WELL_KNOWN])
             text = await asyncio.to_thread(_read, path) if path else None
             token = await asyncio.to_thread(
                 Token, service_file=io.StringIO(text) if text else None, scopes=SCOPES
@@ -178,7 +190,9 @@ class Login:
         for name in ("private_key", "client_secret", "refresh_token"):
             if value := token.service_data.get(name):
                 register_secret(str(value))
-        self._type, self._token = token.token_type, token
+        before, self._type, self._token = self._type, token.token_type, token
+        if before is not None and before is not self._type:
+            log.info("another kind of login", provider=self._place.name, login=self.text)
         return token
 
     async def _connect(self, proxy: str | None) -> aiohttp.ClientSession:

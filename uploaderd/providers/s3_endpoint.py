@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
 from uploaderd.config import S3Provider
@@ -42,7 +42,7 @@ class Endpoint:
         Raises:
             Fault: the configuration makes no client (class provider).
         """
-        login = Login(config)
+        login = Login(config, name)
         place = Place(name, config.bucket, config.target, login.region(), s3_lock.wanted(config))
         # Now, so that it can be said what was found. Without one, each call says so, and `probe` looks again.
         with suppress(*SPOKEN):
@@ -59,9 +59,16 @@ class Endpoint:
         """The arguments that name an object."""
         return {"Bucket": self.place.bucket, "Key": key}
 
-    def trying(self, act: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def trying(self, act: str, sending: Sending | None = None) -> Iterator[None]:
         """Faults instead of the library's exceptions; see `s3_faults.classified`."""
-        return classified(self.place, self.login, act)
+        try:
+            with classified(self.place, self.login, act, sending):
+                yield
+        except Fault as fault:
+            if fault.failure is FailureClass.PROVIDER:
+                self.login.forget()  # whatever is asked next sees what mended it
+            raise
 
     @asynccontextmanager
     async def sending(self, act: str, sending: Sending | None) -> AsyncIterator[None]:
@@ -71,7 +78,7 @@ class Endpoint:
         reset that follows. So a connection that broke half way is followed by the question why.
         """
         try:
-            with classified(self.place, self.login, act, sending):
+            with self.trying(act, sending):
                 yield
         except Fault as fault:
             if sending is None or not sending.broken or fault.http_status is not None:
@@ -98,8 +105,6 @@ class Endpoint:
         except SessionGone:
             return
         except Fault as fault:
-            if fault.failure is FailureClass.PROVIDER:
-                self.login.forget()  # the next probe sees what mended it
             if fault.failure is FailureClass.PROVIDER or fault.http_status not in (400, 404, 500, 501):
                 raise
             # Not every store knows what to say to that (moto: 500).

@@ -1,14 +1,13 @@
 """Which login is used at S3, and the client that it opens.
 
-Credentials are asked for at each signature and never frozen: roles and instances renew theirs, and
-after a refusal the files and variables of the default chain are read anew, so that a mended login
-works without a restart.
+Credentials are asked for at each signature and never frozen: roles and instances renew theirs. The AWS
+tools' files are read anew once they change, and everything after a refusal, so that a rotated or mended
+login works without a restart.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -27,7 +26,11 @@ from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalE
 
 from uploaderd import __version__
 from uploaderd.config import S3Provider
+from uploaderd.logs.setup import get_logger
+from uploaderd.providers.credential_files import CredentialFiles
 from uploaderd.providers.s3_body import lively_socket
+
+log = get_logger(__name__)
 
 CONNECT_TIMEOUT: Final = 10.0
 READ_TIMEOUT: Final = 60.0
@@ -56,14 +59,29 @@ def is_amazon(endpoint_url: str | None) -> bool:
     return not host or host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
+class _Session(AioSession):  # type: ignore[misc]  # it ships no types
+    """Where a role is assumed, by whatever part of the default chain, is for the configuration to say."""
+
+    def __init__(self, profile: str | None, security_service: Mapping[str, Any]) -> None:
+        super().__init__(profile=profile)
+        self._security_service = security_service
+
+    def create_client(self, service: str, *arguments: Any, **keywords: Any) -> Any:
+        if service == "sts":
+            keywords |= self._security_service
+        return super().create_client(service, *arguments, **keywords)
+
+
 class Login:
     """Credentials as botocore asks for them: loaded when first needed, and again after `forget`."""
 
     method = "uploaderd"
     account_id = None
 
-    def __init__(self, config: S3Provider) -> None:
+    def __init__(self, config: S3Provider, name: str = "") -> None:
         self._config = config
+        self._name = name
+        self._files = CredentialFiles(())
         self._found: Any = None
         self._source = ""
         self._lock = asyncio.Lock()
@@ -90,8 +108,14 @@ class Login:
             NoCredentialsError: there are none. BotoCoreError: they cannot be loaded.
         """
         async with self._lock:
+            if self._found is not None and await self._files.changed():
+                log.info("the files of the login have changed; it is read again", provider=self._name)
+                self._found = None
             if self._found is None:
+                before = str(self)
                 self._found = await self._find()
+                if str(self) != before:
+                    log.info("login found", provider=self._name, login=str(self))
 
     async def get_frozen_credentials(self) -> Any:
         """One signature's worth of credentials (botocore's name for it)."""
@@ -123,7 +147,8 @@ class Login:
         if self._config.region:
             return self._config.region
         try:
-            found = os.environ.get("AWS_REGION") or self._session().get_config_variable("region")
+            session = AioSession(profile=self._config.profile)
+            found = os.environ.get("AWS_REGION") or session.get_config_variable("region")
         except BotoCoreError:  # no such profile: said when the login is used
             found = None
         return found or "us-east-1"
@@ -131,6 +156,7 @@ class Login:
     async def _find(self) -> Any:
         config = self._config
         session = self._session()
+        self._files = CredentialFiles(())
         if config.access_key_id and config.secret_access_key:
             found: Any = AioCredentials(
                 config.access_key_id,
@@ -139,6 +165,9 @@ class Login:
                 method="explicit",
             )
         else:
+            names = ("credentials_file", "config_file")
+            paths = [path for name in names if (path := session.get_config_variable(name))]
+            self._files = await asyncio.to_thread(CredentialFiles, paths)
             found = await session.get_credentials()
         if found is None:
             raise NoCredentialsError
@@ -149,7 +178,7 @@ class Login:
                 "RoleSessionName": config.role_session_name or "uploaderd",
             }
             fetcher = AioAssumeRoleCredentialFetcher(
-                functools.partial(session.create_client, **self._security_service()),
+                session.create_client,
                 found,
                 config.assume_role_arn,
                 extra_args={name: value for name, value in wanted.items() if value},
@@ -158,16 +187,20 @@ class Login:
         return found
 
     def _security_service(self) -> dict[str, Any]:
-        """Where roles are assumed: compatible stores (MinIO, Ceph) do it at their own address."""
+        """Where roles are assumed: compatible stores (MinIO, Ceph) do it at their own address.
+
+        AWS_ENDPOINT_URL_STS means nothing else, and is obeyed; AWS_ENDPOINT_URL would redirect all.
+        """
         config = self._config
+        ours = None if is_amazon(config.endpoint_url) else config.endpoint_url
         return {
             "region_name": self.region(),
-            "endpoint_url": None if is_amazon(config.endpoint_url) else config.endpoint_url,
+            "endpoint_url": os.environ.get("AWS_ENDPOINT_URL_STS") or ours,
             "verify": str(config.ca_file) if config.ca_file else None,
         }
 
     def _session(self) -> AioSession:
-        session = AioSession(profile=self._config.profile)
+        session = _Session(self._config.profile, self._security_service())
         # Without this AWS_ENDPOINT_URL would redirect STS as well.
         session.set_default_client_config(AioConfig(**_common(self._config)))
         return session
