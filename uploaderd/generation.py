@@ -26,6 +26,7 @@ from uploaderd.finished import writer_has
 from uploaderd.intake import Intake, IntakeProvider
 from uploaderd.keys import text_of
 from uploaderd.ledger import Ledger, acts, health, intake, read
+from uploaderd.ledger.queue import Turns
 from uploaderd.ledger.wanted import Wanted
 from uploaderd.logs.setup import get_logger
 from uploaderd.media import content_type
@@ -271,6 +272,10 @@ class Generation:
             max_uploads=config.max_uploads,
             max_parts=config.max_parts,
             allowance=self._allowances.of(name),
+            turns=Turns(
+                self.config.daemon.order,
+                {registered.sources[name]: source.priority for name, source in self.config.sources.items()},
+            ),
             paused=name in registered.paused_providers,
             on_request=not config.auto_upload,
             backoff=Backoff(base=config.retry_delay),

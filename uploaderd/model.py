@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
+from typing import Literal, NewType
 
 Milliseconds = NewType("Milliseconds", int)
 Token = NewType("Token", str)
@@ -100,6 +100,10 @@ class FinishedBy(StrEnum):
     RENAME = "rename"
     MARKER = "marker"
     VOUCHED = "vouched"
+
+
+Order = Literal["oldest", "newest", "smallest"]
+"""What goes first among the recordings that wait."""
 
 
 class OnConflict(StrEnum):

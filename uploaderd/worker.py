@@ -17,6 +17,7 @@ from uploaderd.errors import Fault, LedgerBroken, LedgerFull
 from uploaderd.gate import Position
 from uploaderd.lanes import Lanes
 from uploaderd.ledger import Ledger, Transaction, leftovers, queue
+from uploaderd.ledger.queue import IN_TURN, Turns
 from uploaderd.ledger.wanted import Wanted
 from uploaderd.logs.setup import get_logger
 from uploaderd.meter import Meter
@@ -34,7 +35,8 @@ class Pool:
     """Carries out one provider's uploads, at most `max_uploads` at once.
 
     `open_provider` makes the provider; it is tried again until it succeeds, for missing credentials
-    or an unreachable endpoint are no reason to end. `on_request`: only what somebody asks for is sent.
+    or an unreachable endpoint are no reason to end. `turns` says what goes first. `on_request`: only what
+    somebody asks for is sent.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Pool:
         max_uploads: int,
         max_parts: int,
         allowance: Allowance = UNLIMITED,
+        turns: Turns = IN_TURN,
         paused: bool = False,
         on_request: bool = False,
         backoff: Backoff = UPLOADS,
@@ -60,6 +63,7 @@ class Pool:
         self._ledger = ledger
         self._clock = clock
         self._max_uploads = max_uploads
+        self._turns = turns
         self._lanes = Lanes(max_uploads * max_parts, lambda: allowance.lanes)
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -202,7 +206,9 @@ class Pool:
         room = self._room()
         if self._stopping.is_set() or not room:
             return
-        for claim in await self._ledger.run(queue.claim, self._id, room, only=self._only()):
+        for claim in await self._ledger.run(
+            queue.claim, self._id, room, only=self._only(), turns=self._turns
+        ):
             task = asyncio.create_task(
                 self._attempts.carry_out(provider, claim), name=f"{self.name}:{claim.upload_id}"
             )

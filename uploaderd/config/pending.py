@@ -35,11 +35,7 @@ class Pending:
         return value in self.values if self.values else value != type(table).model_fields[name].get_default()
 
 
-PENDING: Final = (
-    Pending("daemon.order", "the order of work"),
-    Pending("sources.*.priority", "the order of work"),
-    Pending("sources.*.expect_every", "the alarm for silent sources"),
-)
+PENDING: Final = (Pending("sources.*.expect_every", "the alarm for silent sources"),)
 
 
 def unsupported(config: Config) -> Iterator[Fault]:

@@ -20,10 +20,9 @@ from uploaderd.config.kinds import (
     Table,
     Text,
 )
+from uploaderd.model import Order
 
 LogLevel = Literal["debug", "info", "warning", "error"]
-Order = Literal["oldest", "newest", "smallest"]
-
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 

@@ -3,47 +3,92 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final
 
 from uploaderd.ledger.wanted import CONDITION, Wanted
 from uploaderd.ledger.writer import Transaction
-from uploaderd.model import Checksum, Claim, FileIdentity, Milliseconds, Part, Token
+from uploaderd.model import Checksum, Claim, FileIdentity, Milliseconds, Order, Part, Token
 
-_NEXT: Final = (
-    # What waited out its backoff first: it is older than anything new.
-    (
-        "SELECT id FROM uploads WHERE provider_id = :provider AND state = 'retrying'"
-        " AND next_attempt_at <= :now{} ORDER BY next_attempt_at LIMIT 1"
-    ),
-    (
-        "SELECT id FROM uploads WHERE provider_id = :provider AND state = 'queued' AND id > :after{}"
-        " ORDER BY id LIMIT 1"
-    ),
+_RETRYING: Final = (
+    "SELECT id, next_attempt_at FROM uploads WHERE provider_id = :provider AND state = 'retrying'"
+    " AND next_attempt_at <= :now{} ORDER BY next_attempt_at LIMIT 1"
 )
+
+_QUEUED: Final = (
+    "SELECT id, {} FROM uploads WHERE provider_id = :provider AND source_id = :source"
+    " AND state = 'queued' AND {} > :after{} ORDER BY {} LIMIT 1"
+)
+
+_RANKS: Final[Mapping[Order, tuple[str, str, str]]] = {
+    "oldest": ("id", "id", "id"),
+    "newest": ("-id", "id", "id DESC"),
+    "smallest": ("size", "+id", "size, id"),
+}
+"""The rank of an upload, the lowest first; its row (with a + no index is sought by it); and the order as an
+index has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Who goes first: sources by their `priorities` (by row, the highest first; 0 for those not named), and
+    among those of the same priority what is first in `order`.
+    """
+
+    order: Order = "oldest"
+    priorities: Mapping[int, int] = field(default_factory=dict)
+
+    def groups(self, sources: Iterable[int]) -> list[list[int]]:
+        """The sources of the same priority together, the highest first."""
+        by_priority: dict[int, list[int]] = {}
+        for source in sources:
+            by_priority.setdefault(self.priorities.get(source, 0), []).append(source)
+        return [by_priority[priority] for priority in sorted(by_priority, reverse=True)]
+
+
+IN_TURN: Final = Turns()
 
 
 def claim(
-    tx: Transaction, provider_id: int, limit: int, after: int = 0, only: Wanted | None = None
+    tx: Transaction,
+    provider_id: int,
+    limit: int,
+    after: int = 0,
+    only: Wanted | None = None,
+    turns: Turns = IN_TURN,
 ) -> list[Claim]:
     """The provider's next uploads, at most `limit`, now `uploading`; fewer if fewer are due.
 
-    Of those that never waited, only what is behind the row `after`; and of all what is wanted, if
-    `only` says what that is.
+    What waited out its backoff goes first; then `turns` decides. Of those that never waited, only what is
+    behind the row `after`; and of all what is wanted, if `only` says what that is.
     """
-    claims: list[Claim] = []
     condition, values = _only(only)
-    for query in (each.format(condition) for each in _NEXT):
-        while len(claims) < limit:
-            row = tx.conn.execute(
-                "UPDATE uploads SET state = 'uploading', attempt_at = :now, attempts = attempts + 1,"
-                " bytes_before = bytes_sent, resumed_from = 0, next_attempt_at = NULL"
-                f" WHERE id = ({query}) RETURNING id, recording_id, key, token, replaces, session,"
-                " part_size, completing_at, attempts, failures",
-                {"provider": provider_id, "now": tx.now, "after": after, **values},
-            ).fetchone()
-            if row is None:
-                break
-            claims.append(_claim(tx.conn, row))
+    values |= {"provider": provider_id, "now": tx.now, "after": after}
+    groups = turns.groups(row[0] for row in tx.conn.execute("SELECT id FROM sources"))
+    rank, row_id, in_order = _RANKS[turns.order]
+    queued = _QUEUED.format(rank, row_id, condition, in_order)
+
+    def following() -> int | None:
+        if row := tx.conn.execute(_RETRYING.format(condition), values).fetchone():
+            return int(row[0])
+        for sources in groups:
+            found = [tx.conn.execute(queued, {**values, "source": one}).fetchone() for one in sources]
+            if first := min((row for row in found if row is not None), key=itemgetter(1), default=None):
+                return int(first[0])
+        return None
+
+    claims: list[Claim] = []
+    while len(claims) < limit and (upload_id := following()) is not None:
+        row = tx.conn.execute(
+            "UPDATE uploads SET state = 'uploading', attempt_at = ?, attempts = attempts + 1,"
+            " bytes_before = bytes_sent, resumed_from = 0, next_attempt_at = NULL"
+            " WHERE id = ? AND state IN ('queued', 'retrying') RETURNING id, recording_id, key, token,"
+            " replaces, session, part_size, completing_at, attempts, failures",
+            (tx.now, upload_id),
+        ).fetchone()
+        claims.append(_claim(tx.conn, row))
     return claims
 
 

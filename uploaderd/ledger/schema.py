@@ -143,11 +143,15 @@ _TABLES: Final = (
     # The key is frozen with the row and the token is there before anything is sent. `session` is
     # the provider's handle (a GCS one is a bearer secret: hence the file's mode).
     # `attempt_at` is set while an attempt runs: a row that still has it at start was interrupted.
+    # `source_id` and `size` are the recording's, and never change: a trigger sets them, so that an index
+    # has the queue in the order of work.
     """
     CREATE TABLE uploads (
         id              INTEGER PRIMARY KEY,
         recording_id    INTEGER NOT NULL REFERENCES recordings,
         provider_id     INTEGER NOT NULL REFERENCES providers,
+        source_id       INTEGER NOT NULL DEFAULT 0,
+        size            INTEGER NOT NULL DEFAULT 0,
         required        INTEGER NOT NULL CHECK (required IN (0, 1)),
         state           TEXT NOT NULL DEFAULT 'queued' CHECK (
                             state IN ('queued', 'uploading', 'completing', 'verified', 'retrying', 'failed')),
@@ -179,7 +183,8 @@ _TABLES: Final = (
     """,
     # Finds who else has a key, before another recording is given the same.
     "CREATE INDEX uploads_key ON uploads (provider_id, key)",
-    "CREATE INDEX uploads_queued ON uploads (provider_id, id) WHERE state = 'queued'",
+    "CREATE INDEX uploads_queued ON uploads (provider_id, source_id, id) WHERE state = 'queued'",
+    "CREATE INDEX uploads_smallest ON uploads (provider_id, source_id, size, id) WHERE state = 'queued'",
     "CREATE INDEX uploads_retrying ON uploads (provider_id, next_attempt_at) WHERE state = 'retrying'",
     "CREATE INDEX uploads_working ON uploads (provider_id, id) WHERE state IN ('uploading', 'completing')",
     # A hint only: the provider's answer is the truth. The checksums spare a second reading of the file.
@@ -291,6 +296,9 @@ _TRIGGERS: Final = (
     """,
     """
     CREATE TRIGGER uploads_added AFTER INSERT ON uploads BEGIN
+        UPDATE uploads SET (source_id, size) =
+            (SELECT source_id, size FROM recordings WHERE id = NEW.recording_id)
+        WHERE id = NEW.id;
         INSERT INTO upload_totals VALUES (NEW.provider_id, NEW.state, 1)
         ON CONFLICT DO UPDATE SET count = count + 1;
     END
