@@ -23,6 +23,7 @@ class Limits:
     `ordered`: parts go one after another, each starting where the provider's content ends.
     `proves_whole`: completion is refused unless the provider's checksum over the whole content is
     ours, so a held part whose receipt was lost need not be sent again.
+    `expires_days`: sessions cannot be aborted, and end by themselves after so many days; 0: they can be.
     `wants_md5`: nothing better than an MD5 can be compared, so the reader computes it too.
     """
 
@@ -35,6 +36,7 @@ class Limits:
     ordered: bool = False
     proves_whole: bool = False
     wants_md5: bool = False
+    expires_days: int = 0
     max_key_bytes: int = 1024
     max_key_component_bytes: int | None = None
 

@@ -32,7 +32,10 @@ async def sweep_up(
             sessions = await _sessions_of(provider, leftover)
             gone = [await provider.abort(session) for session in sessions]
         if all(gone):
-            await ledger.insist(leftovers.gone, leftover, provider.name, found=bool(gone))
+            expires = provider.limits.expires_days
+            await ledger.insist(
+                leftovers.gone, leftover, provider.name, found=bool(gone), expires_days=expires
+            )
 
 
 async def _sessions_of(provider: Provider, leftover: Leftover) -> Sequence[Session]:

@@ -70,11 +70,21 @@ def next_due(tx: Transaction, provider_id: int) -> Milliseconds | None:
     return Milliseconds(row[0]) if row[0] is not None else None
 
 
-def gone(tx: Transaction, leftover: Leftover, provider: str, *, found: bool = True) -> None:
-    """The provider holds nothing of it any more; `found`: it did before."""
+def gone(
+    tx: Transaction, leftover: Leftover, provider: str, *, found: bool = True, expires_days: int = 0
+) -> None:
+    """The provider holds nothing of it any more, or ends it by itself after so many days.
+
+    `found`: it did hold something before.
+    """
     tx.conn.execute("DELETE FROM leftovers WHERE id = ?", (leftover.id,))
-    if found:
-        tx.event(Event("leftover-aborted", provider=provider, detail={"key": leftover.session.spec.key}))
+    if not found:
+        return
+    detail: dict[str, object] = {"key": leftover.session.spec.key}
+    if expires_days:
+        tx.event(Event("leftover-expires", provider=provider, detail={**detail, "within_days": expires_days}))
+    else:
+        tx.event(Event("leftover-aborted", provider=provider, detail=detail))
 
 
 def count(conn: sqlite3.Connection, provider_id: int) -> int:

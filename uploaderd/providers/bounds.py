@@ -32,6 +32,7 @@ AZURE: Final = Limits(
     max_part=4_000 * _MIB,
     max_parts=50_000,
     max_object=50_000 * 4_000 * _MIB,
+    expires_days=7,  # uncommitted blocks (Put Block, "Remarks")
     max_key_bytes=1024,  # characters, by the reference: bytes are the safe side
 )
 

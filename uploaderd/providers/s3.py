@@ -53,6 +53,8 @@ from uploaderd.providers.s3_strays import begun, listed
 
 MAX_SIGNED: Final = 7 * 24 * 3600.0
 READ_WINDOW: Final = 256 * 1024
+_CONFLICT: Final = "ConditionalRequestConflict"
+
 ABORTS: Final = 3
 """Parts that were in flight can outlive an abort: it is repeated while something is listed."""
 
@@ -197,7 +199,12 @@ class S3:
             )
             return reply
 
-        _, reply = await self._make_visible("complete", spec, act, finish)
+        try:
+            _, reply = await self._make_visible("complete", spec, act, finish)
+        except SessionGone as gone:
+            if gone.code == _CONFLICT:
+                await self.abort(session)  # it is of no use any more, but it is still there, and paid for
+            raise
         return await self._completed(spec, algorithm, content, reply, act)
 
     async def put(self, spec: ObjectSpec, body: Body) -> ObjectInfo:
@@ -342,7 +349,7 @@ class S3:
                 code, status = code_of(error), status_of(error)
                 if code == "NoSuchKey" and spec.replaces is not None:
                     raise KeyTaken(f"{act}: the object that it may replace is gone", code=code) from error
-                if code == "ConditionalRequestConflict" and step == "complete":
+                if code == _CONFLICT and step == "complete":
                     # "Initiate a new multipart upload and re-upload each part."
                     raise SessionGone(f"{act}: a conflicting write", code=code, http_status=status) from error
                 raise
