@@ -36,6 +36,9 @@ from uploaderd.serving import Serving
 
 log = get_logger(__name__)
 
+SECRETS_SECONDS: Final = 5.0
+"""How often it is looked whether a secret file has changed."""
+
 SETTLED_LOOK_SECONDS: Final = 0.25
 """How often `--until-safe` looks whether it may end."""
 
@@ -97,7 +100,10 @@ class Daemon:
             Refused: by the errand.
         """
         await self._start()
-        telling = asyncio.create_task(self._keep_telling())
+        beside = [
+            asyncio.create_task(self._keep_telling()),
+            asyncio.create_task(self._take_rotated_secrets()),
+        ]
         try:
             while self._drains or not self._stop.is_set():
                 await self._generation()
@@ -110,7 +116,8 @@ class Daemon:
             )
             self._status = PROBLEMS
         finally:
-            telling.cancel()
+            for task in beside:
+                task.cancel()
             await self._end()
         return self._status
 
@@ -262,6 +269,17 @@ class Daemon:
 
         await self._manager.keep_telling(self.live.alive, line, self._clock)
 
+    async def _take_rotated_secrets(self) -> None:
+        """Read the configuration again once a secret file has changed beneath us."""
+        tried = self._config.secret_files.stamps
+        while self._reload is not None and self._config.secret_files.folders:
+            await self._clock.sleep(SECRETS_SECONDS)
+            now = await asyncio.to_thread(self._config.secret_files.look)
+            if now != tried and not self._stop.is_set():
+                tried = now  # what is wrong with them is said once
+                log.info("secret files have changed")
+                self._asked_to_reload()
+
     # --- stop --------------------------------------------------------------------------------------
 
     def _asked_to_stop(self, number: int) -> None:
@@ -295,6 +313,11 @@ class Daemon:
             self._manager.ready()
             return
         log.info("taking the new configuration")
+        if config.secret_files.fixed:
+            log.warning(
+                "secrets that systemd hands over (LoadCredential) are still those of the start",
+                hint="systemctl restart, if one of them has changed",
+            )
         self._limit(config)  # what is under way keeps to it at once
         self._again = config
         self._changed.set()

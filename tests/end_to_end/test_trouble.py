@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,3 +219,25 @@ async def test_a_wrong_key_pauses_the_provider_until_a_reload_brings_the_right_o
         box.write()
         daemon.signal(signal.SIGHUP)
         await _heals(box, places, cloud)
+
+
+async def test_a_rotated_secret_file_is_taken_without_being_told(
+    box: Box, places: Mapping[str, Place], tmp_path: Path
+) -> None:
+    """A mounted Kubernetes Secret: the folder is a link, and changes by one that takes its place."""
+    folder = box.source()
+    box.send_to({"s3": places["s3"]})
+    right = box.providers["s3"].pop("secret_access_key")
+    for name, secret in (("old", "not-the-right-key"), ("new", right)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "providers__s3__secret_access_key").write_text(secret + "\n")
+    mounted = tmp_path / "mounted"
+    mounted.symlink_to("old")
+    (folder / "a.ts").write_bytes(b"a")
+    with box.run("--secrets-dir", str(mounted)) as daemon:
+        await daemon.says("provider paused")
+        (tmp_path / "link").symlink_to("new")
+        (tmp_path / "link").replace(mounted)
+        await daemon.says("secret files have changed")
+        await box.until_safe(1)
+    assert right not in daemon.text()

@@ -15,6 +15,7 @@ from uploaderd.config.errors import ConfigError, NoConfigurationError
 from uploaderd.config.faults import written
 from uploaderd.config.layers import Layer
 from uploaderd.config.pending import unsupported
+from uploaderd.config.secret_files import SecretFiles
 from uploaderd.config.whole import Config, Key, Switches
 
 
@@ -55,7 +56,8 @@ def load(
         secrets_dir,
         Path(env["CREDENTIALS_DIRECTORY"]) if env.get("CREDENTIALS_DIRECTORY") else None,
     )
-    over += [layers.of_secret_files(directory, written_down) for directory in directories if directory]
+    secret_files = SecretFiles.of(directory for directory in directories if directory)
+    over += [layers.of_secret_files(directory, written_down) for directory in secret_files.folders]
     over.append(written_down)
 
     switches: Switches | None = None
@@ -69,6 +71,7 @@ def load(
     over.append(_surroundings(over, env))
     config = _checked(over, file, env if complete else None)
     config.switched_by(switches)
+    config.kept_secret_in(secret_files)
     return config
 
 

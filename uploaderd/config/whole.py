@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from uploaderd.config.kinds import NAME
 from uploaderd.config.provider import Provider
+from uploaderd.config.secret_files import SecretFiles
 from uploaderd.config.source import Source
 from uploaderd.config.tables import Daemon, Ledger, Web
 
@@ -63,6 +64,7 @@ class Config(BaseSettings):
 
     _file: Path | None = PrivateAttr(default=None)
     _origins: Mapping[Key, str] = PrivateAttr(default_factory=dict)
+    _secret_files: SecretFiles = PrivateAttr(default_factory=lambda: SecretFiles((), {}))
     _switches: Switches | None = PrivateAttr(default=None)
 
     @classmethod
@@ -108,6 +110,15 @@ class Config(BaseSettings):
     def switched_by(self, switches: Switches | None) -> None:
         """Note what decided that, if not `enabled` alone. `load` alone calls this."""
         self._switches = switches
+
+    @property
+    def secret_files(self) -> SecretFiles:
+        """Where secrets were read from."""
+        return self._secret_files
+
+    def kept_secret_in(self, files: SecretFiles) -> None:
+        """Note where secrets were read from. `load` alone calls this."""
+        self._secret_files = files
 
     def providers_of(self, source: str) -> tuple[str, ...]:
         """The enabled providers that a source's recordings go to, in order."""

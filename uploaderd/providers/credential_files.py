@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
+from uploaderd.config.secret_files import Stamp, stamp
+
 LOOK_SECONDS: Final = 5.0
 """At most so often the files are looked at, on a thread: they may lie on a network file system."""
 
-_Look = tuple[tuple[int, int, int] | None, ...]
+_Look = tuple[Stamp, ...]
 
 
 class CredentialFiles:
@@ -31,12 +33,4 @@ class CredentialFiles:
         return await asyncio.to_thread(self._look) != self._seen
 
     def _look(self) -> _Look:
-        return tuple(_stamp(path) for path in self._paths)
-
-
-def _stamp(path: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(path)  # through links: a mounted Kubernetes Secret changes by one
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+        return tuple(stamp(path) for path in self._paths)
