@@ -5,6 +5,7 @@ Its object lies under a key of its own, behind the provider's prefix, and says i
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
@@ -72,7 +73,13 @@ class Trial:
                 for finding in await self._step(check, step):
                     yield finding
         finally:
-            deleted = await self._step("delete", self._delete)
+            # Whoever is told to stop waits for that; it has its time limit.
+            deleting = asyncio.create_task(self._step("delete", self._delete))
+            try:
+                deleted = await asyncio.shield(deleting)
+            except asyncio.CancelledError:
+                await deleting
+                raise
         for finding in deleted:
             yield finding
 
