@@ -234,6 +234,8 @@ async def test_a_trial_that_is_cut_short_is_deleted(
         await asyncio.to_thread(held.wait_fired)
         assert len(await places["azure"].vendor.keys()) == 1
         asking.cancel()
+        if operation == "DeleteBlob":  # it is waited for
+            assert not (await asyncio.wait({asking}, timeout=0.3))[0]
         held.release()
         with pytest.raises(asyncio.CancelledError):
             await asking
