@@ -15,7 +15,7 @@ import pytest
 from tests.clocks import FakeClock
 from uploaderd.config import Source
 from uploaderd.errors import FileFault, FileVanished, SourceMissing
-from uploaderd.finished import LOOK_AGAIN, Judge, writer_has
+from uploaderd.finished import IN_PLACE, LOOK_AGAIN, Judge, writer_has
 from uploaderd.markers import ABANDONED, REMEMBERED, Markers, Word, marked_by
 from uploaderd.model import FinishedBy
 
@@ -239,13 +239,13 @@ def test_a_rename_needs_no_quiet_time_but_no_writer(recording: Path, today: Fake
     assert looks.look(b"a.mp4", written=True).finished_by is FinishedBy.RENAME
 
 
-def test_what_was_written_in_place_is_judged_as_with_auto(recording: Path, today: FakeClock) -> None:
+def test_what_was_written_in_place_has_to_be_quiet_for_a_minute(recording: Path, today: FakeClock) -> None:
     looks = judge(recording, today, finished="rename")
     recording.write_bytes(b"in place")
     today.wall = time.time_ns() // 1_000_000
     first = looks.look(b"a.mp4")
-    assert (first.obstacle, 0 < first.wait <= 2.0) == ("quiet", True)
-    today.advance(2.1)
+    assert (first.obstacle, IN_PLACE - 2 < first.wait <= IN_PLACE) == ("quiet", True)
+    today.advance(IN_PLACE + 0.1)
     assert looks.look(b"a.mp4").finished_by is FinishedBy.LEASE
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from uploaderd.config import Config
 from uploaderd.errors import KeyRefused
 from uploaderd.keys import Named, parse_template, place, text_of, with_suffix
 from uploaderd.provider import Limits
+from uploaderd.providers.bounds import bounds as bounds_of
 
 NOON = 1_795_176_000_000  # 2026-11-20T12:00:00Z
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -265,3 +268,17 @@ def test_no_room_is_said() -> None:
         with_suffix("a" * 20, 1, limits(component=17))
 
     assert caught.value.hint
+
+
+def test_no_provider_takes_a_key_that_another_would_not(tmp_path: Path) -> None:
+    config = Config.model_validate(
+        {
+            "providers": {
+                "s3": {"type": "s3", "bucket": "b", "region": "eu-central-1"},
+                "azure": {"type": "azure", "account": "a", "container": "c"},
+                "gcs": {"type": "gcs", "bucket": "b"},
+                "nas": {"type": "directory", "path": tmp_path},
+            }
+        }
+    )
+    assert {bounds_of(provider).max_key_bytes for provider in config.providers.values()} == {1024}

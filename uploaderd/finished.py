@@ -33,6 +33,10 @@ a file is to be queued at most 0.3 s (median) later than its quiet time allows."
 MARKER_SECONDS: Final = 60.0
 """Until another look at a file whose marker says that it is not finished: its vanishing is an event."""
 
+IN_PLACE: Final = 60.0
+"""Seconds of quiet at least, where files are to arrive by a rename, for one that shows no trace of it: it may
+be what its recorder has still to rename."""
+
 EARLIEST_MS: Final = 946_684_800_000
 """2000-01-01: a time before it comes from a machine without a battery clock."""
 
@@ -264,7 +268,7 @@ class Judge:
             case "rename":
                 # A rename moves ctime, a write both: what was put there by one has the later ctime. Of
                 # one that follows the last write within a tick of the kernel's clock nothing is seen, and
-                # of what was written in place: that is judged as with `auto`.
+                # of what was written in place: that is judged as with `auto`, later.
                 return FinishedBy.RENAME if status.st_ctime_ns > status.st_mtime_ns else Word.NOTHING
             case "marker":
                 word = self.markers.word(path, status.st_mtime_ns)
@@ -284,7 +288,12 @@ class Judge:
 
     def _needed(self, *, lease: bool, network: bool) -> float:
         quiet = self._source.quiet_time(lease=lease, network=network)
-        return max(quiet, ABANDONED) if self._source.finished == "marker" else quiet
+        match self._source.finished:
+            case "marker":
+                return max(quiet, ABANDONED)
+            case "rename":
+                return max(quiet, IN_PLACE)
+        return quiet
 
     @property
     def _obstacle(self) -> Literal["quiet", "marker"]:

@@ -58,7 +58,9 @@ def directory(config: DirectoryProvider) -> Limits:
         max_object=2**63 - 1,
         ordered=True,
         proves_whole=True,
-        max_key_bytes=4_095 - len(os.fsencode(config.path)) - 1,  # PATH_MAX, for whoever reads it
+        # No longer than any cloud's, so that a recording can go to another provider later; and PATH_MAX,
+        # for whoever reads it.
+        max_key_bytes=min(1024, 4_095 - len(os.fsencode(config.path)) - 1),
         max_key_component_bytes=255,
     )
 
