@@ -125,7 +125,9 @@ class Source(Table):
         300.0, description="How often the whole tree is compared with the ledger; events are only hints."
     )
     polling: Annotated[Literal["auto"] | bool, BeforeValidator(_polling)] = Field(
-        "auto", description="Poll instead of waiting for events. `auto`: on NFS, SMB and FUSE."
+        "auto",
+        description="Poll instead of waiting for events. `auto`: on NFS, SMB, FUSE, beside events on overlay,"
+        " and where the kernel's limit of watches is reached.",
     )
     key: Annotated[Text, AfterValidator(_template)] = Field(
         "{source}/{date:%Y/%m/%d}/{path}",
