@@ -38,13 +38,13 @@ def status_lines(status: Status) -> Iterator[Line]:
 
 def _word(status: Status) -> Iterator[Line]:
     word = status["state"]
-    reasons = status["reasons"] or [_all_well(status)]
+    reasons = status["reasons"] or [all_well(status)]
     yield Line(f"{word}  {reasons[0]}", TONES[Word(word)], head=len(word))
     for reason in reasons[1:]:
         yield Line(f"{' ' * len(word)}  {reason}")
 
 
-def _all_well(status: Status) -> str:
+def all_well(status: Status) -> str:
     counts = status["recordings"]
     if counts["waiting"]:
         return f"{count(counts['waiting'], 'recording')} on the way, none late"

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from uploaderd.live import Live
-from uploaderd.web import access, api, control, health, textfile
+from uploaderd.web import access, api, control, feed, health, pages, textfile
 from uploaderd.web.keys import LIVE, READING
 from uploaderd.web.reading import Reading
 
@@ -23,6 +23,8 @@ def application(live: Live) -> web.Application:
     app.router.add_get("/api/v1/live", _live)
     health.add_to(app)
     api.add_to(app)
+    pages.add_to(app)
+    feed.add_to(app)
     control.add_to(app)
     return app
 
