@@ -51,7 +51,7 @@ class Face:
         """Wait until the TCP address is had: it is, as soon as the loop has turned a few times."""
         for _ in range(1000):
             try:
-                await self.get("/")
+                await self.get("/healthz")
             except aiohttp.ClientConnectorError:
                 continue
             return
