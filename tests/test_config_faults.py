@@ -179,7 +179,7 @@ def accepted(tmp_path: Path, *, complete: bool = True, **parts: str) -> Config:
         ("directory", '[providers.x]\ntype = "azure"\ncontainer = "c"', "providers.x.account: is missing"),
         (
             "directory",
-            '[providers.x]\ntype = "azure"\ncontainer="c"\naccount = "a"\naccount_key="k"\nsas_token = "s"',
+            '[providers.x]\ntype = "azure"\ncontainer="c"\naccount="a"\naccount_key="k"\nsas_token = "sv=s"',
             "providers.x.sas_token: several logins (account_key, sas_token); keep one",
         ),
         (

@@ -529,7 +529,7 @@ async def test_a_connection_string_logs_in(server: StrictServer, recording: Open
 @pytest.mark.parametrize(
     "settings",
     [
-        {"connection_string": "AccountName=a;not-a-real-key"},
+        {"connection_string": "AccountName=a;AccountKey=not-a-real-key;stray"},
         {"endpoint_url": "http://127.0.0.1:1/a", "account": "a"},  # a token must not go over plain http
         {"account": "a", "account_key": WRONG_KEY, "ca_file": "/nowhere/ca.pem"},
         {},

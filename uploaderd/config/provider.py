@@ -7,9 +7,20 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from uploaderd.config.bandwidth import Bandwidth
+from uploaderd.config.forms import (
+    ConnectionString,
+    ExternalId,
+    KmsKeyName,
+    Region,
+    RoleArn,
+    SasToken,
+    SessionName,
+    Tenant,
+    tags_wrong,
+)
 from uploaderd.config.kinds import (
     BandwidthLimit,
     Count,
@@ -18,7 +29,6 @@ from uploaderd.config.kinds import (
     LocalPath,
     PositiveSeconds,
     ProxyUrl,
-    Role,
     SecondsOrOff,
     Secret,
     SecretPath,
@@ -48,11 +58,6 @@ def _bucket(text: str) -> str:
     if re.search(r"[/\s]|^\w+:/", text) and not text.startswith("arn:"):
         raise ValueError('is the name alone, such as "recordings": no scheme, no folder (that is `prefix`)')
     return text
-
-
-def _sas(value: object) -> object:
-    """The portal shows a SAS with a question mark, which is not part of it."""
-    return value.removeprefix("?") if isinstance(value, str) else value
 
 
 Bucket = Annotated[Text, AfterValidator(_bucket)]
@@ -150,7 +155,7 @@ class S3Provider(AnyCloud):
 
     type: Literal["s3"] = Field(description="`s3`.")
     bucket: Bucket = Field(description="The bucket's name.")
-    region: Text | None = Field(None, description="The bucket's region. Default: as the login says.")
+    region: Region | None = Field(None, description="The bucket's region. Default: as the login says.")
     addressing: Literal["auto", "path", "virtual"] = Field(
         "auto",
         description="The bucket in the URL: `path` (after the host), `virtual` (before it), or `auto`.",
@@ -159,11 +164,15 @@ class S3Provider(AnyCloud):
     access_key_id: Text | None = Field(None, description="Login: the key's id.")
     secret_access_key: Secret | None = Field(None, description="Login: the key's secret.")
     session_token: Secret | None = Field(None, description="Login: the token of a temporary key.")
-    assume_role_arn: Role | None = Field(
+    assume_role_arn: RoleArn | None = Field(
         None, repr=False, description="A role to take on after the login; it is refreshed."
     )
-    external_id: Role | None = Field(None, repr=False, description="The external id that the role asks for.")
-    role_session_name: Text | None = Field(None, description="The session's name in the role's audit log.")
+    external_id: ExternalId | None = Field(
+        None, repr=False, description="The external id that the role asks for."
+    )
+    role_session_name: SessionName | None = Field(
+        None, description="The session's name in the role's audit log."
+    )
     storage_class: Text | None = Field(None, description="The objects' storage class, such as `STANDARD_IA`.")
     sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
         None, description="Encryption at rest: `AES256`, `aws:kms` or `aws:kms:dsse`. Default: the bucket's."
@@ -200,6 +209,8 @@ class S3Provider(AnyCloud):
                 ("lock_mode" if self.retain_for is None else "retain_for"),
                 "lock_mode and retain_for need each other",
             )
+        if wrong := tags_wrong(self.tags):
+            yield "tags", wrong
         if self.checksum == "none" and (self.lock_mode or self.legal_hold):
             yield "checksum", 'must not be "none": object lock takes no content without a checksum'
 
@@ -218,14 +229,12 @@ class AzureProvider(AnyCloud):
     type: Literal["azure"] = Field(description="`azure`.")
     container: Bucket = Field(description="The container's name.")
     account: Text | None = Field(None, description="The storage account's name.")
-    connection_string: Secret | None = Field(
+    connection_string: ConnectionString | None = Field(
         None, description="Login: a connection string; it names the account too."
     )
     account_key: Secret | None = Field(None, description="Login: a key of the account.")
-    sas_token: Annotated[Secret, BeforeValidator(_sas)] | None = Field(
-        None, description="Login: a shared access signature."
-    )
-    tenant_id: Text | None = Field(None, description="Login by Entra ID: the tenant.")
+    sas_token: SasToken | None = Field(None, description="Login: a shared access signature.")
+    tenant_id: Tenant | None = Field(None, description="Login by Entra ID: the tenant.")
     client_id: Text | None = Field(
         None, description="Login by Entra ID: the application, or the user-assigned managed identity."
     )
@@ -258,10 +267,15 @@ class AzureProvider(AnyCloud):
             yield logins[1], "several logins (" + ", ".join(logins) + "); keep one"
         if self.connection_string and self.endpoint_url:
             yield "endpoint_url", "the connection string names the endpoint already; keep one"
+        if wrong := tags_wrong(self.tags):
+            yield "tags", wrong
 
     def lacks(self) -> Iterator[Contradiction]:
         if not (self.account or self.connection_string or self.endpoint_url):
             yield "account", "is missing (or a connection_string, which names the account too)"
+        by_key = self.connection_string or self.account_key or self.sas_token
+        if not by_key and (self.endpoint_url or "").startswith("http:"):
+            yield "endpoint_url", "must be https: no token is sent in the clear (or give an account_key)"
         if self.account_key and not self.account:
             yield "account", "is missing beside account_key"
         if self.client_secret and not (self.tenant_id and self.client_id):
@@ -283,7 +297,7 @@ class GcsProvider(AnyCloud):
     )
     anonymous: Flag = Field(False, description="No login at all.")
     storage_class: Text | None = Field(None, description="The objects' storage class, such as `NEARLINE`.")
-    kms_key_name: Text | None = Field(
+    kms_key_name: KmsKeyName | None = Field(
         None, description="The customer-managed key, `projects/.../cryptoKeys/...`."
     )
 
