@@ -249,5 +249,22 @@ async def test_many_go_in_small_transactions(
     assert wrong(bench.ledger.path) == {}
 
 
+async def test_year_in_year_out_the_ledger_keeps_its_size(bench: Bench, cams: Path) -> None:
+    """The same number each day, for ten times as long as is kept: rows and pages are those of two days."""
+    sizes: list[tuple[int, int]] = []
+    for _ in range(20):
+        for _ in range(10):
+            await made_safe(bench)
+        bench.hand.at += DAY_MS
+        await a_pass_of(bench, 2 * 86_400.0)
+        with closing(connect_readonly(bench.ledger.path)) as conn:
+            (rows,) = conn.execute("SELECT count(*) FROM recordings").fetchone()
+            (pages,) = conn.execute("PRAGMA page_count").fetchone()
+        sizes.append((rows, pages))
+    assert {rows for rows, _ in sizes[3:]} == {20}
+    assert sizes[-1][1] <= sizes[4][1] + 2, sizes
+    assert wrong(bench.ledger.path) == {}
+
+
 async def test_forever_is_forever(bench: Bench) -> None:
     await asyncio.wait_for(Retention(None, bench.ledger, Now(bench)).run(), 10)
