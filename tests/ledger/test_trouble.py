@@ -209,6 +209,15 @@ async def test_damage_is_reported_to_all_and_not_only_to_who_met_it(tmp_path: Pa
     await ledger.close()
 
 
+async def test_text_that_is_none_is_damage(tmp_path: Path) -> None:
+    """SQLite takes it as it is; Python, where it is read, does not."""
+    ledger = Ledger(tmp_path / "ledger.db", Hand().now, "test")
+    await ledger.open()
+    with pytest.raises(LedgerBroken, match="not UTF-8"):
+        await ledger.run(lambda tx: tx.conn.execute("SELECT CAST(x'61a0' AS TEXT) AS name").fetchone())
+    await ledger.close()
+
+
 async def test_a_daemon_on_a_damaged_ledger_ends_and_says_why(box: SmallBox) -> None:
     box.ledger.parent.mkdir()
     ledger = await filled(box.ledger)

@@ -230,7 +230,7 @@ def _connect(path: Path) -> sqlite3.Connection:
                 migrations.apply(db)
         db.enable_wal()
         conn.execute("PRAGMA journal_size_limit = 67108864")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise unreadable(path, error) from error
     return conn
 

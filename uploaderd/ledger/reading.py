@@ -82,7 +82,7 @@ def look(conn: sqlite3.Connection, path: Path) -> bool:
     return False
 
 
-def unreadable(path: Path, error: sqlite3.Error) -> LedgerError:
+def unreadable(path: Path, error: Exception) -> LedgerError:
     """What an error of SQLite means for whoever opens the file at `path`."""
     refused = trouble(error)
     if isinstance(refused, LedgerError):

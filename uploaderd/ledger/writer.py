@@ -236,6 +236,10 @@ def _disk_full() -> LedgerFull:
     )
 
 
+def _damaged(how: str) -> LedgerBroken:
+    return LedgerBroken(f"the ledger is damaged ({how})", "see `uploaderd ledger check` and `ledger rebuild`")
+
+
 def _carry_out(request: _Request, transaction: Transaction, *, room: bool) -> object:
     """Do what is asked. Where there is no `room`, that is for requests in need, and for those that only read.
 
@@ -264,6 +268,9 @@ def trouble(error: Exception) -> Exception:
     """What an error of SQLite means for the daemon; https://sqlite.org/rescode.html."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
+        # Python's own, of text that SQLite took as it was; the second is met in telling of the first.
+        if str(error).startswith("Could not decode to UTF-8") or isinstance(error, UnicodeDecodeError):
+            return _damaged("a text is not UTF-8")
         return error
     name = getattr(error, "sqlite_errorname", "")
     if _is_full(error):
@@ -274,9 +281,7 @@ def trouble(error: Exception) -> Exception:
             # one would lie (Rebello et al., USENIX ATC 2020): only a new process knows the truth.
             return LedgerBroken(f"writing the ledger failed ({name})", "check the disk and its mount")
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return LedgerBroken(
-                f"the ledger is damaged ({name})", "see `uploaderd ledger check` and `ledger rebuild`"
-            )
+            return _damaged(name)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN:
             return LedgerBroken(
                 f"the ledger may not be written ({name})", "check owner, mode and mount of its folder"
