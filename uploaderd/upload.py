@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from uploaderd import checksum, plan
+from uploaderd import plan
 from uploaderd.errors import (
     CannotLook,
     Corrupted,
@@ -40,16 +40,14 @@ from uploaderd.model import (
     Session,
     Token,
 )
-from uploaderd.proof import Verdict, Written, judge, judge_blind, whole_object
+from uploaderd.proof import Verdict, Written, whole_object
 from uploaderd.provider import Provider, Strays
 from uploaderd.reader import OpenRecording
 from uploaderd.send import DEADLINE, Conditions, Flow, Progress, Sender, Watchdog, content_of
+from uploaderd.witness import Witness, must_be_met, unproven
 
 COMPLETE_SECONDS: Final = 600.0
 """Completing thousands of parts takes S3 minutes; the client is kept waiting that long."""
-
-READ_SECONDS: Final = 86_400.0
-"""Reading back is bounded by its progress; this only keeps it from being endless."""
 
 SETTLE_SECONDS: Final = (2.0, 5.0, 10.0, 20.0, 25.0)
 """A session that is gone without an object may still be assembled: look again for about a minute."""
@@ -126,7 +124,7 @@ class Upload:
         self._progress = progress
         self._content = claim.content
         self._unlinked = False
-        self._blind = False
+        self._witness = Witness(provider, claim.token, conditions.stall_seconds)
         self._spec = ObjectSpec(
             key=claim.key,
             size=claim.identity.size,
@@ -165,7 +163,7 @@ class Upload:
         async with await OpenRecording.open(self._claim.root, self._claim.path) as file:
             self._compare(file)
             outcome = await self._look_first(file)
-        if outcome is None and self._blind:
+        if outcome is None and self._witness.blind:
             raise CannotLook(
                 "the credentials may not look at what is there",
                 failure=FailureClass.PROVIDER,
@@ -180,8 +178,8 @@ class Upload:
         """The file is gone; but the copy may have been completed just before we died."""
         if not self._claim.completing or self._content is None:
             return None
-        judged = await self._judge(await self._stat(), self._content, None)
-        return await self._found(replace(judged, unlinked=True)) if isinstance(judged, Outcome) else None
+        outcome = await self._there(await self._witness.stat(self._spec.key), self._content)
+        return await self._found(replace(outcome, unlinked=True)) if outcome is not None else None
 
     def _compare(self, file: OpenRecording) -> None:
         queued, there = self._claim.identity, file.identity
@@ -194,13 +192,12 @@ class Upload:
     async def _look_first(self, file: OpenRecording) -> Outcome | None:
         """Ask what is at the key. Settles conflicts; returns an outcome if the copy is there already."""
         for _ in range(SESSIONS):
-            found = await self._stat()
+            found = await self._witness.stat(self._spec.key)
             if found is None:
                 return None
             if found.token == self._claim.token:
-                judged = await self._judge(found, await self._digest(file), None)
-                if isinstance(judged, Outcome):
-                    return judged
+                if (outcome := await self._there(found, await self._digest(file))) is not None:
+                    return outcome
                 # Ours, but not this content: an interrupted write without a session. It is written over.
                 self._spec = replace(self._spec, replaces=found.revision)
                 return None
@@ -218,7 +215,7 @@ class Upload:
         if found.size == content.size and not found.unmet:
             told = whole_object(content, found)
             if told is None:
-                told = await self._read_back(found, content)
+                told = await self._witness.read_back(found, content)
             if isinstance(told, Proof):
                 await self._book.completing(content)
                 return Outcome(found, Proof(f"adopted, {told.kind}", told.value), self._spec.key)
@@ -273,8 +270,8 @@ class Upload:
             try:
                 written = await (self._in_parts(file, part_size) if in_parts else self._at_once(file))
             except KeyTaken as taken:
-                if self._blind:
-                    raise _unproven(taken) from taken
+                if self._witness.blind:
+                    raise unproven(taken) from taken
                 # Somebody else's object appeared, or ours did: a lost reply to an earlier try.
                 if (outcome := await self._look_first(file)) is not None:
                     return await self._found(outcome)
@@ -348,10 +345,10 @@ class Upload:
         """The session is gone: perhaps it completed and we never heard, perhaps it expired."""
         if self._claim.completing or self._content is not None:
             for seconds in SETTLE_SECONDS:
-                if (found := await self._stat()) is not None and found.token == self._claim.token:
-                    judged = await self._judge(found, await self._digest(file), None)
-                    if isinstance(judged, Outcome):
-                        return judged
+                found = await self._witness.stat(self._spec.key)
+                if found is not None and found.token == self._claim.token:
+                    if (outcome := await self._there(found, await self._digest(file))) is not None:
+                        return outcome
                     self._spec = replace(self._spec, replaces=found.revision)
                     break
                 await self._conditions.sleep(seconds)
@@ -367,17 +364,11 @@ class Upload:
 
     async def _prove(self, file: OpenRecording, written: Written) -> Outcome:
         content = await self._digest(file)
-        try:
-            found = await self._provider.stat(self._spec.key)
-        except CannotLook as refused:
-            proof = judge_blind(content, written)
-            if proof is None or written.reply is None:
-                raise _unproven(refused) from refused
-            _must_be_met(written.reply)
-            return Outcome(written.reply, proof, self._spec.key, self._unlinked)
-        judged = await self._judge(found, content, written)
-        if isinstance(judged, Outcome):
-            return replace(judged, unlinked=self._unlinked)
+        found, judged = await self._witness.after_writing(self._spec.key, content, written)
+        if isinstance(judged, Proof):
+            assert found is not None
+            must_be_met(found)
+            return Outcome(found, judged, self._spec.key, self._unlinked)
         if judged is Verdict.FOREIGN:
             raise Fault("another object took the key right after ours was written", code="overwritten")
         await self._book.abandon()
@@ -389,43 +380,15 @@ class Upload:
             code="nothing-stored" if missing else "stored-different",
         )
 
-    async def _judge(
-        self, found: ObjectInfo | None, content: Checksum, written: Written | None
-    ) -> Outcome | Verdict:
-        """Judge the object at the key, reading it back where nothing less proves it."""
-        judged = judge(content, self._claim.token, found, written)
-        if judged is Verdict.UNPROVEN and written is None:
-            # After a crash the receipts are evidence still, if they cover the whole.
-            judged = judge(content, self._claim.token, found, Written(None, self._claim.parts))
-        if judged is Verdict.UNPROVEN and found is not None:
-            told = await self._read_back(found, content)
-            judged = told if told is not None else Verdict.DIFFERENT
-        if isinstance(judged, Proof):
-            assert found is not None
-            if written is None:
-                await self._book.completing(content)
-            _must_be_met(found)
-            return Outcome(found, judged, self._spec.key)
-        return judged
-
-    async def _read_back(self, found: ObjectInfo, content: Checksum) -> Proof | None:
-        """Read the object and compare; None if it is another content."""
-        running = checksum.Running()
-        async with Watchdog(self._conditions.stall_seconds, READ_SECONDS) as watch:
-            async for window in self._provider.read(found.key, found.version_id):
-                running.update(window)
-                watch.touch()
-        if not checksum.same(running.value(), content):
+    async def _there(self, found: ObjectInfo | None, content: Checksum) -> Outcome | None:
+        """The outcome, if what was found is our copy, written by an earlier attempt or a lost reply's."""
+        judged = await self._witness.judge(found, content, None, self._claim.parts)
+        if not isinstance(judged, Proof):
             return None
-        return Proof("crc64nvme, read back", checksum.b64_crc64nvme(content.crc64nvme))
-
-    async def _stat(self) -> ObjectInfo | None:
-        """What is at the key; None also where looking is refused (conditional writes must do then)."""
-        try:
-            return await self._provider.stat(self._spec.key)
-        except CannotLook:
-            self._blind = True
-            return None
+        assert found is not None
+        await self._book.completing(content)
+        must_be_met(found)
+        return Outcome(found, judged, self._spec.key)
 
     async def _digest(self, file: OpenRecording) -> Checksum:
         """Checksum of the whole content: from the pass that sent it, or by reading it now."""
@@ -433,25 +396,3 @@ class Upload:
             body = file.body(0, file.size, md5=self._provider.limits.wants_md5)
             self._content = await body.digest()
         return self._content
-
-
-def _must_be_met(found: ObjectInfo) -> None:
-    if found.unmet:
-        raise Fault(
-            f"{found.key!r} is there whole, but {found.unmet}",
-            failure=FailureClass.PROVIDER,
-            code="unmet",
-            hint="turn object lock on for the bucket; let this login do s3:PutObjectRetention and"
-            " s3:PutObjectLegalHold, and s3:GetObjectRetention and s3:GetObjectLegalHold to read them back",
-        )
-
-
-def _unproven(cause: Fault) -> Fault:
-    return Fault(
-        "whether the copy is there cannot be known: looking at it is refused",
-        failure=FailureClass.PROVIDER,
-        code="unproven",
-        hint="allow the credentials to read the object's properties (HEAD)",
-        http_status=cause.http_status,
-        request_id=cause.request_id,
-    )
