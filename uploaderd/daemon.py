@@ -39,6 +39,9 @@ log = get_logger(__name__)
 SECRETS_SECONDS: Final = 5.0
 """How often it is looked whether a secret file has changed."""
 
+COLLECT_AFTER: Final = (700, 10, 10)
+"""Python's own thresholds (gc.set_threshold); the command line has higher ones while it imports."""
+
 SETTLED_LOOK_SECONDS: Final = 0.25
 """How often `--until-safe` looks whether it may end."""
 
@@ -137,7 +140,7 @@ class Daemon:
             raise
         # What start-up made stays for good: the collector need not walk it again and again.
         gc.freeze()
-        gc.enable()
+        gc.set_threshold(*COLLECT_AFTER)
 
     def _log_configuration(self) -> None:
         for secret in self._config.secrets():

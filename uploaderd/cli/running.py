@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import threading
@@ -65,9 +64,6 @@ def run(
     """
     if expect is not None and not until_safe:
         raise typer.BadParameter("--expect says when --until-safe may end; give both")
-    # Nothing that the imports make is garbage: looking for some is a sixth of the start. The daemon turns
-    # the collector on again once it stands.
-    gc.disable()
     from uploaderd.config import load
 
     variables = environment_file(context)

@@ -118,6 +118,8 @@ _TABLES: Final = (
     """,
     "CREATE INDEX recordings_waiting ON recordings (finished_at) WHERE state = 'waiting'",
     "CREATE INDEX recordings_unsafe ON recordings (state, id) WHERE state <> 'safe'",
+    # What a sweep walks beside the files: a million that were removed are no part of it.
+    "CREATE INDEX recordings_present ON recordings (source_id, path) WHERE past = 0",
     # Finds what was renamed: same inode, another path.
     "CREATE INDEX recordings_inode ON recordings (inode)",
     # What cleanup looks at next: in the order in which they became safe, and what it kept so far.

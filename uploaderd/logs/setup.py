@@ -193,6 +193,8 @@ def _plain_and_masked(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
 
 def _plain(value: object, depth: int) -> object:
     """The value in JSON's types. Every text in it is masked here, before quoting can hide a secret."""
+    if type(value) is str:
+        return _printable(mask(value))
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int | float):
