@@ -141,6 +141,21 @@ async def test_a_group_may_read_and_not_act(empty: Evening, faces: Faces) -> Non
     assert await ask(group.gr_gid, "POST", "/api/v1/acts/pause") == "403"
     assert "PermissionError" in await ask(65534, "GET", "/healthz")
 
+    # `uploaderd status` too, though the ledger is its owner's alone.
+    file = face.socket.parent / "config.toml"
+    config = (
+        (empty.folder / "config.toml").read_text().replace('"ledger.db"', f'"{empty.config.ledger.path}"')
+    )
+    file.write_text(f'{config}[web]\nsocket = "{face.socket}"\n')
+
+    async def status(gid: int) -> str:
+        command = [sys.executable, "-c", _STATUS, str(file), str(gid)]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+        return done.stdout or done.stderr.strip().splitlines()[-1]
+
+    assert await status(group.gr_gid) == "SAFE"
+    assert "you may not read" in await status(65534)
+
 
 _ASK = """
 import http.client, os, socket, sys
@@ -152,4 +167,19 @@ connection.sock = socket.socket(socket.AF_UNIX)
 connection.sock.connect(sys.argv[1])
 connection.request(sys.argv[2], sys.argv[3], body=b"{}" if sys.argv[2] == "POST" else None)
 print(connection.getresponse().status, end="")
+"""
+
+# What is needed later is imported first: the modules may be where nobody else may go.
+_STATUS = """
+import os, sys
+from pathlib import Path
+import uploaderd.ledger.reading, uploaderd.report.status
+from uploaderd.cli.status import take
+from uploaderd.config import load
+from uploaderd.report import ask
+config = load(Path(sys.argv[1]), env={})
+os.setgroups([])
+os.setgid(int(sys.argv[2]))
+os.setuid(65534)
+print(take(config)["state"], end="")
 """

@@ -77,9 +77,28 @@ def status(
 def take(config: Config) -> Status:
     """The status as it is now. A ledger that cannot be read is part of it.
 
+    Whoever may not read the ledger, but ask its daemon (`socket_group`), has the daemon's own answer.
+
     Raises:
         LedgerTooNew: a newer version wrote the ledger: what it says is not for this one to judge.
+        LedgerError: the person may neither read the ledger nor ask its daemon.
     """
+    from uploaderd.errors import LedgerError
+    from uploaderd.report import ask
+
+    try:
+        return _of_ledger(config)
+    except PermissionError as refused:
+        told = ask.status(config.web.socket)
+        if told is not None:
+            return told
+        raise LedgerError(
+            f"you may not read {refused.filename}, and nobody answers you at {config.web.socket}",
+            "ask as the daemon's user (sudo -u), or join the group of [web] socket_group",
+        ) from refused
+
+
+def _of_ledger(config: Config) -> Status:
     from uploaderd.errors import LedgerError, LedgerTooNew
     from uploaderd.ledger.lock import holder
     from uploaderd.ledger.reading import connect_readonly, unreadable

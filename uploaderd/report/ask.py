@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from uploaderd.ledger.lock import Holder
+from uploaderd.report.model import Status
 
 LIVE_SECONDS: Final = 0.2
 """How long `status` waits for live values; without them it tells what the ledger knows."""
 
 ALIVE_SECONDS: Final = 2.0
+
+STATUS_SECONDS: Final = 2.0
 
 
 def live(config_socket: Path, holder: Holder | None) -> Mapping[str, Any] | None:
@@ -30,6 +33,15 @@ def live(config_socket: Path, holder: Holder | None) -> Mapping[str, Any] | None
             found = json.loads(answer[1])
             return found if isinstance(found, dict) else None
     return None
+
+
+def status(config_socket: Path) -> Status | None:
+    """The status as the daemon itself tells it; None: no answer. For who may not read its ledger."""
+    answer = _get(config_socket, "/api/v1/status", STATUS_SECONDS)
+    if answer is None or answer[0] != 200:
+        return None
+    found: Status = json.loads(answer[1])
+    return found
 
 
 def alive(config_socket: Path, holder: Holder | None) -> tuple[bool, str]:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from uploaderd.config import Config
 from uploaderd.model import Word
+from uploaderd.waiting import first_of
 from uploaderd.web.keys import LIVE, READING
 from uploaderd.web.reading import Now
 
@@ -17,6 +18,9 @@ EVERY_SECONDS: Final = 1.0
 
 MOST: Final = 32
 """Readers at once."""
+
+STUCK_SECONDS: Final = 30.0
+"""After which a reader who takes nothing is gone: a laptop that sleeps keeps nobody else out."""
 
 
 class Feed:
@@ -67,15 +71,10 @@ async def _events(request: web.Request) -> web.StreamResponse:
             fresh = {name: markup for name, markup in sections.items() if sent.get(name) != markup}
             if fresh:
                 sent = sections
-                await response.write(_event(now, live.config, fresh))
-            sleeping = asyncio.ensure_future(live.clock.sleep(EVERY_SECONDS))
-            ending = asyncio.ensure_future(feed.ended.wait())
-            try:
-                await asyncio.wait((sleeping, ending), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                sleeping.cancel()
-                ending.cancel()
-    except ConnectionError:
+                async with asyncio.timeout(STUCK_SECONDS):
+                    await response.write(_event(now, live.config, fresh))
+            await first_of(live.clock.sleep(EVERY_SECONDS), feed.ended.wait())
+    except (ConnectionError, TimeoutError):
         pass  # the reader has gone
     finally:
         feed.readers -= 1
