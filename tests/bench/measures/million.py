@@ -17,9 +17,10 @@ from tests.bench.figures import Goal, Result, median
 from tests.bench.jobs import Cloud
 from tests.bench.meter import FailedError
 from uploaderd.config import load
-from uploaderd.ledger import Ledger, Transaction, queue, schema
+from uploaderd.ledger import Ledger, Transaction, queue, samples, schema, tally
 from uploaderd.ledger.intake import NewRecording, NewUpload, enqueue
 from uploaderd.model import FileIdentity, FinishedBy, FoundBy, Milliseconds
+from uploaderd.report.ask import UnixConnection
 
 _CLAIMS = 200
 
@@ -52,9 +53,15 @@ def measure(bench: Bench) -> Result:
             started = ledgers.asked(ledger, attempt) / 1000 - begun
             status = [_wall(bench, workspace, config, "status") for _ in range(4 * bench.runs)]
             listed = [_wall(bench, workspace, config, "list") for _ in range(4 * bench.runs)]
+            pages = [_page(load(config).web.socket) for _ in range(4 * bench.runs)]
         bench.say("million: claims")
         claims = asyncio.run(_claims(ledger))
-    shown = {"start to the first attempt": started, "status": median(status), "list": median(listed)}
+    shown = {
+        "start to the first attempt": started,
+        "status": median(status),
+        "list": median(listed),
+        "status page": median(pages),
+    }
     result.rows += [
         *shown.items(),
         ("claim, without its fsync", median(claims)),
@@ -64,15 +71,17 @@ def measure(bench: Bench) -> Result:
         Goal("status", shown["status"], 0.3, " s"),
         Goal("claim, without its fsync", 1000 * median(claims), 1, " ms"),
         Goal("first page of list", shown["list"], 0.3, " s"),
+        Goal("status page with the first page of the table", shown["status page"], 0.3, " s"),
         Goal("start to working", started, 2, " s"),
     ]
-    result.raw.append({"status": status, "list": listed, "claims": claims, "start": started})
+    result.raw.append({"status": status, "list": listed, "pages": pages, "claims": claims, "start": started})
     return result
 
 
 def _kept(bench: Bench, count: int) -> Path:
     """The ledger, made once for each version of the schema."""
-    version = hashlib.sha256(inspect.getsource(schema).encode()).hexdigest()[:12]
+    source = "".join(inspect.getsource(module) for module in (schema, tally, samples))
+    version = hashlib.sha256(source.encode()).hexdigest()[:12]
     path = bench.data / f"ledger-{count}-{version}.db"
     if not path.exists():
         bench.say(f"million: making a ledger of {count} recordings, once")
@@ -88,6 +97,19 @@ def _wall(bench: Bench, workspace: Path, config: Path, word: str) -> float:
     folder = workspace / "command"
     folder.mkdir(exist_ok=True)
     return bench.run(command(folder, word, "--config", str(config))).wall
+
+
+def _page(socket: Path) -> float:
+    """Seconds until the whole status page is there."""
+    begun = time.perf_counter()
+    connection = UnixConnection(socket, 60)
+    connection.request("GET", "/")
+    answer = connection.getresponse()
+    text = answer.read()
+    connection.close()
+    if answer.status != 200 or b"</html>" not in text:
+        raise FailedError(f"the status page answers {answer.status}")
+    return time.perf_counter() - begun
 
 
 async def _claims(path: Path) -> list[float]:
