@@ -254,6 +254,20 @@ async def test_a_login_that_ends_in_mid_upload_is_renewed_and_no_part_is_lost(
         assert identity.asked[0][1][name] == value
 
 
+async def test_a_page_for_people_is_no_login(
+    identity: Identity, opened: Callable[[], Awaitable[Provider]]
+) -> None:
+    """A proxy's, say, in the place of whatever gives logins."""
+    identity.garbles = True
+    provider = await opened()
+    with pytest.raises(Fault) as refused:
+        await provider.probe()
+    assert refused.value.recognised
+    identity.garbles = False
+
+    await provider.probe()
+
+
 async def test_a_login_that_is_refused_pauses_the_provider_until_it_is_not(
     way: Way, identity: Identity, opened: Callable[[], Awaitable[Provider]]
 ) -> None:

@@ -195,3 +195,17 @@ async def test_without_a_configuration_it_says_so(image: Image, tmp_path: Path) 
     with Container(image, tmp_path / "container") as container:
         assert await container.ended() == 78
         assert "there is no configuration" in container.log()
+
+
+async def test_in_the_place_of_a_bots_own_upload_it_watches_recordings(image: Image, tmp_path: Path) -> None:
+    """Its variables, and nothing else."""
+    env = {"STORAGE_UPLOAD_MODE": "both", "AWS_RECORDING_STORAGE_BUCKET_NAME": "recordings"}
+    with Container(image, tmp_path / "incomplete", env=env) as container:
+        assert await container.ended() == 78
+        assert "AZURE_STORAGE_CONTAINER_NAME: is missing" in container.log()
+    env = {"AWS_RECORDING_STORAGE_BUCKET_NAME": "recordings"}
+    with Container(image, tmp_path / "whole", ("config", "show"), env=env) as container:
+        assert await container.ended() == 0
+        assert 'path = "/recordings"  # environment RECORDINGS_DIR' in container.log()
+        assert 'path = "/var/lib/uploaderd/ledger.db"  # $STATE_DIRECTORY' in container.log()
+        assert 'on_stop = "drain"  # environment UPLOADERD_DAEMON__ON_STOP' in container.log()

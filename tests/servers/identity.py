@@ -29,13 +29,14 @@ class Identity:
     """`newest` is called with the number of each credential that is issued, from 1 on.
 
     The n-th AWS credential is `key_of(n)`; the n-th bearer token `token_of(n)`. `life`: their seconds.
-    `refuses`: a status with which everything is refused. `asked`: the name and parameters of each request
-    that was answered with a credential.
+    `refuses`: a status with which everything is refused. `garbles`: everything is a page for people.
+    `asked`: the name and parameters of each request that was answered with a credential.
     """
 
     def __init__(self, newest: Callable[[int], None], *, context: ssl.SSLContext | None = None) -> None:
         self.life = 3600
         self.refuses: int | None = None
+        self.garbles = False
         self.issued = 0
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.port = 0
@@ -94,6 +95,8 @@ class Identity:
 
     @web.middleware
     async def _refuse(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if self.garbles:
+            return web.Response(text="<html>An error: log in to this proxy</html>", content_type="text/html")
         if self.refuses is not None:
             if request.path == "/":
                 error = "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import parse_qs
 
 import aiohttp
-from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
+from azure.core.credentials import AccessToken, AccessTokenInfo, AzureNamedKeyCredential, AzureSasCredential
 from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import ClientAuthenticationError
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.identity.aio import ClientSecretCredential, ManagedIdentityCredential, WorkloadIdentityCredential
 from azure.storage.blob.aio import BlobServiceClient
@@ -96,10 +99,51 @@ def _by_keys(config: AzureProvider, options: dict[str, Any]) -> Login:
         sas = config.sas_token.get_secret_value()
         credential, text = AzureSasCredential(sas), "SAS token"
     else:
-        token, text = _token_credential(config)
+        inner, text = _token_credential(config)
+        token = TokenSource(inner)
         credential = token
     service = BlobServiceClient(url, credential=credential, **options)
     return Login(service, text, config.account or service.account_name or "", key, token, _sas_expiry(sas))
+
+
+class TokenSource(AsyncTokenCredential):
+    """A credential of the library whose every failure is one of a login.
+
+    What is no JSON (a page of a proxy that wants a login of its own) it takes for a reply all the same, and
+    fails with a TypeError or KeyError.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        with _only_login_errors():
+            found: AccessToken = await self._inner.get_token(*scopes, **options)
+        return found
+
+    async def get_token_info(self, *scopes: str, options: Any = None) -> AccessTokenInfo:
+        """The same question, in the library's newer form."""
+        with _only_login_errors():
+            found: AccessTokenInfo = await self._inner.get_token_info(*scopes, options=options)
+        return found
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+@contextmanager
+def _only_login_errors() -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, KeyError, ValueError) as error:
+        what = f"what answers for the token endpoint is none ({type(error).__name__})"
+        raise ClientAuthenticationError(what) from error
 
 
 def _token_credential(config: AzureProvider) -> tuple[AsyncTokenCredential, str]:
