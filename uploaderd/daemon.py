@@ -146,7 +146,7 @@ class Daemon:
         for secret in self._config.secrets():
             register_secret(secret)
         configure_logs(level=self._config.daemon.log_level, levels=self._config.daemon.log_levels)
-        log.info("uploaderd starts", version=__version__, configuration=str(self._config.file or "built in"))
+        log.info("uploaderd starts", version=__version__, configuration=str(self._config.file or "no file"))
         log.info("providers", **switched(self._config))
         for line in effective_lines(self._config):
             log.info("configuration", **line)

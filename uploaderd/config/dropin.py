@@ -158,7 +158,7 @@ def _wanted(said: _Said, *, tavus: bool) -> dict[str, str]:
         said.fault(f"environment {_USE_GCS}: is {use_gcs}, and {wanted['gcs']} wants gcs; change one of them")
     # The default is a wish of nobody's: whoever has switched on another provider need not have S3 too.
     if not mode and (said.text(_BUCKET) or not (tavus or wanted)):
-        wanted["s3"] = f"{MODE}, which is s3 unless set,"
+        wanted["s3"] = f"the default {MODE}=s3"
     return wanted
 
 
