@@ -159,7 +159,7 @@ async def test_killed_at_random_moments_nothing_is_lost_or_sent_twice(
         box.providers[name] |= LANES | {"part_size": f"{part_size}B"}
 
     endpoint.call(lambda: keep_versions(endpoint, places))
-    killer = Killer(endpoint, chance, pace=max(1, REQUESTS * 3 // 2 // KILLS))
+    killer = Killer(endpoint, chance, pace=max(1, REQUESTS * 5 // 4 // KILLS))
     flying = InFlight()
     kills = 0
     while kills < KILLS:
