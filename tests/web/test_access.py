@@ -58,6 +58,12 @@ async def test_without_the_token_nothing_is_told(empty: Evening, faces: Faces) -
         assert (await face.get("/healthz", right)).status == 200
     assert (await face.get("/healthz", local=True)).status == 200  # the socket has its mode
 
+    # A reload that brings another token: the old one is worth nothing from then on.
+    table = face.live.config.web.model_copy(update={"token": SecretStr("not-a-real-token-either")})
+    face.live.config = face.live.config.model_copy(update={"web": table})
+    assert (await face.get("/healthz", bearer(TOKEN))).status == 401
+    assert (await face.get("/healthz", bearer("not-a-real-token-either"))).status == 200
+
 
 async def test_without_a_token_only_this_machine_is_answered(empty: Evening, faces: Faces) -> None:
     """A web page whose name was made to point here must not read what a local program may."""

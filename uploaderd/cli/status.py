@@ -134,10 +134,14 @@ def _show(found: Status, *, as_json: bool) -> None:
 
 
 def _alive(config: Config) -> None:
-    from uploaderd.ledger.lock import holder
+    from uploaderd.ledger.lock import Holder, holder
     from uploaderd.report import ask
 
-    moves, text = ask.alive(config.web.socket, holder(config.ledger.path))
+    try:
+        held_by = holder(config.ledger.path)
+    except PermissionError:
+        held_by = Holder(0, "", 0)  # not for this person to see; the daemon itself is asked all the same
+    moves, text = ask.alive(config.web.socket, held_by)
     (say.data if moves else say.message)(text)
     raise typer.Exit(exits.OK if moves else exits.NOT_RUNNING)
 

@@ -80,7 +80,7 @@ def overview(now: Now, config: Config, recordings: Html) -> str:
         title(now.status, config),
         Word(now.status["state"]),
         _header(config, parts["asof"]),
-        tag("section", parts["banner"], id="banner", aria_label="Status"),
+        tag("section", parts["banner"], id="banner", role="status"),
         tag("section", parts["counts"], id="counts", aria_label="Figures"),
         (_section(name, parts[name]) for name in ("person", "providers", "uploading", "lately")),
         _section("recordings", recordings),

@@ -45,7 +45,6 @@ def banner(status: Status) -> Html:
             tag("ul", (tag("li", _sentence(one)) for one in reasons)),
         ),
         class_=f"banner is-{tone.value}",
-        role="status",
     )
 
 
