@@ -139,6 +139,7 @@ def test_reload_takes_a_new_configuration(machine: Machine) -> None:
         f'{CONFIG}\n[sources.late]\npath = "/srv/late"\nquiet_for = "300ms"\nrequired = ["nas"]\n',
     )
     machine.must("systemctl reload uploaderd")
+    machine.until(LOG, "secrets that systemd hands over .* are still those of the start")
     machine.until("uploaderd status", "late +missing")
     machine.must("mkdir /srv/late && mount -t tmpfs tmpfs /srv/late && echo x > /srv/late/late.mp4")
     machine.until("uploaderd list --state safe --json", '"path": "late.mp4"')
