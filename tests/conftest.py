@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # What the person who runs the tests has set for other programs must not steer ours.
-_FOREIGN = ("AWS_", "AZURE_", "BOTO_", "GCP_", "GCS_", "GOOGLE_", "STORAGE_", "TAVUS_", "UPLOADERD_")
+_FOREIGN = (
+    "AWS_",
+    "AZURE_",
+    "BOTO_",
+    "GCP_",
+    "GCS_",
+    "GOOGLE_",
+    "RECORDINGS_",
+    "STORAGE_",
+    "TAVUS_",
+    "UPLOADERD_",
+)
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 

@@ -240,6 +240,23 @@ async def test_an_upload_that_fails_again_and_again_is_in_trouble_though_still_t
         assert any("failed again and again" in why for why in found["reasons"]) == bool(troubled)
 
 
+async def test_while_a_provider_is_down_its_probes_count_as_the_failures_of_what_waits(
+    lived: Evening, conn: sqlite3.Connection
+) -> None:
+    """An upload is not tried then, so its own failures would stay as they are for as long as it takes."""
+    await lived.ledger.run(
+        lambda tx: tx.conn.execute("UPDATE providers SET state = 'retrying', probes = 3 WHERE name = 'nas'")
+    )
+    for limit, troubled in ((3, True), (4, False)):
+        providers = {
+            name: provider.model_copy(update={"trouble_after": limit})
+            for name, provider in lived.config.providers.items()
+        }
+        config = lived.config.model_copy(update={"providers": providers})
+        (nas,) = [one for one in status(conn, config, HOLDER, LIVE, NOW)["providers"] if one["name"] == "nas"]
+        assert (nas["waiting"] > 0, nas["in_trouble"] == nas["waiting"]) == (True, troubled)
+
+
 # --- what it costs ---------------------------------------------------------------------------------
 
 

@@ -99,8 +99,8 @@ class AnyProvider(Table):
     )
     trouble_after: CountOrOff = Field(
         None,
-        description="After so many failures in a row an upload makes the word FAILING; it is still tried"
-        " again. Or `off`.",
+        description="After so many failures in a row (or probes of a provider that is down) an upload"
+        " makes the word FAILING; it is still tried again. Or `off`.",
     )
     bandwidth: BandwidthLimit = Field(
         Bandwidth(),

@@ -225,7 +225,7 @@ def _providers(
                 0, name, type_, state, *(None,) * 7, probes=0, verified=0, waiting=0, failed=0
             )
         troubled = row.problem_class is not None and row.problem_message is not None
-        in_trouble, why = _in_trouble(conn, config, name)
+        in_trouble, why = _in_trouble(conn, config, row)
         lines.append(
             {
                 "name": name,
@@ -250,11 +250,16 @@ def _providers(
     return lines
 
 
-def _in_trouble(conn: sqlite3.Connection | None, config: Config, name: str) -> tuple[int, str | None]:
-    provider = config.providers.get(name)
+def _in_trouble(
+    conn: sqlite3.Connection | None, config: Config, row: read.ProviderRow
+) -> tuple[int, str | None]:
+    """Uploads that failed `trouble_after` times, and why. While a provider is down its probes count."""
+    provider = config.providers.get(row.name)
     if conn is None or provider is None or provider.trouble_after is None:
         return 0, None
-    return read.in_trouble(conn, name, provider.trouble_after)
+    if row.state == ProviderState.RETRYING and row.probes >= provider.trouble_after:
+        return row.waiting, row.problem_message
+    return read.in_trouble(conn, row.name, provider.trouble_after)
 
 
 def _paused(by: str | None, since: int | None) -> Problem | None:
