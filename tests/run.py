@@ -177,7 +177,11 @@ def install_system_packages() -> None:
         return
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     run(["apt-get", "update", "--quiet"], may_fail=True)
-    run(["apt-get", "install", "--quiet", "--yes", "--no-install-recommends", *missing], may_fail=True)
+    install = ["apt-get", "install", "--quiet", "--yes", "--no-install-recommends"]
+    if run([*install, *missing], may_fail=True):
+        # Not every release has them all, and apt takes all or none.
+        for package in missing:
+            run([*install, package], may_fail=True)
 
 
 def fetch_promtool() -> None:

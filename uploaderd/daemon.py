@@ -334,7 +334,7 @@ class Daemon:
             return None
         if _places(config) != _places(self._config):
             log.error(
-                "the ledger's path, the socket, its group and [web] listen change only at a restart;"
+                "the ledger's path, and [web] but for its token, change only at a restart;"
                 " the old configuration stays"
             )
             return None
@@ -378,7 +378,8 @@ class Daemon:
 
 def _places(config: Config) -> tuple[object, ...]:
     """What is opened once, at the start."""
-    return config.ledger.path, config.web.socket, config.web.socket_group, config.web.listen
+    web = config.web
+    return config.ledger.path, web.socket, web.socket_group, web.listen, web.metrics_file
 
 
 def _first(group: BaseException) -> BaseException:

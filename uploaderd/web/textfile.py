@@ -21,31 +21,31 @@ EVERY_SECONDS: Final = 15.0
 
 
 async def kept(app: web.Application) -> AsyncIterator[None]:
-    """While the application serves, the file is written (a cleanup context)."""
-    writing = asyncio.create_task(_keep(app), name="metrics-file")
+    """While the application serves, the file is written, if there is to be one (a cleanup context)."""
+    file = app[LIVE].config.web.metrics_file
+    if file is None:
+        yield
+        return
+    writing = asyncio.create_task(_keep(app, file), name="metrics-file")
     yield
     writing.cancel()
     await asyncio.wait((writing,))
 
 
-async def _keep(app: web.Application) -> None:
-    live, said = app[LIVE], ""
+async def _keep(app: web.Application, file: Path) -> None:
+    said = ""
     while True:
-        file = live.config.web.metrics_file  # which a reload may change
-        if file is not None:
-            try:
-                now = await app[READING].now()
-                await asyncio.to_thread(_write, file, now)
-                said = ""
-            except (OSError, UploaderdError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
-                if reason != said:
-                    hint = "make its folder, and let the daemon's user write there"
-                    log.warning(
-                        "the metrics file cannot be written", file=str(file), reason=reason, hint=hint
-                    )
-                    said = reason
-        await live.clock.sleep(EVERY_SECONDS)
+        try:
+            now = await app[READING].now()
+            await asyncio.to_thread(_write, file, now)
+            said = ""
+        except (OSError, UploaderdError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            if reason != said:
+                hint = "make its folder, and let the daemon's user write there"
+                log.warning("the metrics file cannot be written", file=str(file), reason=reason, hint=hint)
+                said = reason
+        await app[LIVE].clock.sleep(EVERY_SECONDS)
 
 
 def _write(file: Path, now: Now) -> None:
