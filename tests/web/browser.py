@@ -11,9 +11,10 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -204,14 +205,15 @@ async def running() -> AsyncIterator[Browser]:
             env={**os.environ, "HOME": folder},
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # it starts others, which end with it only if they are told
         )
         try:
             port = await _port(process, Path(folder) / "DevToolsActivePort")
             async with aiohttp.ClientSession() as session, Browser(port, session) as browser:
                 yield browser
         finally:
-            if process.returncode is None:
-                process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
 
 
