@@ -6,10 +6,9 @@
 import re
 from pathlib import Path
 
-import pytest
 from pydantic import BaseModel
 
-from uploaderd.config import ConfigError, load, pending
+from uploaderd.config import load
 from uploaderd.config.refusals import _type
 from uploaderd.config.show import _toml
 from uploaderd.config.slots import ROOT, Models, every
@@ -20,16 +19,13 @@ EXAMPLE = ROOT_DIRECTORY / "config.example.toml"
 REFERENCE = ROOT_DIRECTORY / "docs" / "configuration.md"
 MARK = "<!-- The rest is made from the models: python -m tests.test_config_example -->\n"
 COMMENTED = re.compile(r"# (\[[a-z0-9_.]+\].*|[a-z_]+ = .*)")
-PENDING = "(not yet supported)"
 
 
-def uncommented(*, with_pending: bool) -> str:
+def uncommented() -> str:
     lines = []
     for line in EXAMPLE.read_text().splitlines():
         match = COMMENTED.fullmatch(line)
-        if match and (with_pending or PENDING not in line):
-            line = match[1]
-        lines.append(line)
+        lines.append(match[1] if match else line)
     return "\n".join(lines)
 
 
@@ -46,11 +42,10 @@ def test_the_example_loads_as_it_is() -> None:
     assert list(config.providers) == ["s3_main"]
 
 
-def test_the_example_leaves_no_key_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With every line uncommented, and all features there, it loads too; and then each key has been given."""
+def test_the_example_leaves_no_key_out(tmp_path: Path) -> None:
+    """With every line uncommented it loads too; and then each key has been given."""
     path = tmp_path / "config.toml"
-    path.write_text(uncommented(with_pending=True))
-    monkeypatch.setattr(pending, "PENDING", ())
+    path.write_text(uncommented())
     config = load(path, env={})
     given = set()
     for key in config._origins:
@@ -67,25 +62,6 @@ def test_the_example_leaves_no_key_out(tmp_path: Path, monkeypatch: pytest.Monke
     common = {("providers", kind, *key) for key in first for kind in ("azure", "gcs", "directory")}
     own = {key for key in known if key not in common}
     assert sorted(own - given) == []
-
-
-def test_the_example_loads_with_all_that_is_supported(tmp_path: Path) -> None:
-    path = tmp_path / "config.toml"
-    path.write_text(uncommented(with_pending=False))
-    load(path, env={})
-
-
-def test_each_line_marked_pending_is_refused_and_no_other(tmp_path: Path) -> None:
-    path = tmp_path / "config.toml"
-    path.write_text(uncommented(with_pending=True))
-    with pytest.raises(ConfigError) as error:
-        load(path, env={})
-    marked = [
-        line for line in EXAMPLE.read_text().splitlines() if COMMENTED.fullmatch(line) and PENDING in line
-    ]
-    refused = [fault.split(": ")[1].rpartition(".")[2] for fault in error.value.faults]
-    assert sorted(refused) == sorted(line.split()[1] for line in marked)
-    assert all("not supported in this version" in fault for fault in error.value.faults)
 
 
 def test_each_key_of_the_example_has_a_comment_of_its_own() -> None:
@@ -160,13 +136,7 @@ def _row(key: Key, model: type[BaseModel]) -> str:
         values = {other: f.get_default() for other, f in model.model_fields.items() if not f.is_required()}
         shown = model.model_construct(**values).model_dump(mode="json", include={name})[name]
         default = "" if shown in (None, {}, [], "") else f"`{_toml(shown)}`"
-    note = "".join(
-        " *Not yet"
-        f" supported{': ' if entry.values else ''}{' or '.join(f'`{value}`' for value in entry.values)}.*"
-        for entry in pending.PENDING
-        if entry.key == ".".join(key)
-    )
-    return f"| `{name}` | {default} | {field.description}{note} |".replace("|  |", "| |")
+    return f"| `{name}` | {default} | {field.description} |".replace("|  |", "| |")
 
 
 def test_the_reference_is_what_the_models_say() -> None:

@@ -7,8 +7,7 @@ import pytest
 
 from uploaderd.config import Config, ConfigError, Source, load
 from uploaderd.config.contradictions import LONGEST_SOCKET
-from uploaderd.config.pending import PENDING
-from uploaderd.config.slots import every, slot
+from uploaderd.config.slots import slot
 
 GOOD = """
 [ledger]
@@ -343,42 +342,6 @@ def test_quiet_time() -> None:
     assert source.quiet_time(lease=False, network=True) == 300
     source = Source.model_validate({"path": "/rec", "quiet_for": "200ms"})
     assert source.quiet_time(lease=False, network=True) == 0.2
-
-
-@pytest.mark.parametrize("pending", PENDING, ids=lambda pending: pending.key)
-def test_what_is_not_supported_yet_is_refused(tmp_path: Path, pending: object) -> None:
-    asked = {
-        "keep_for": '"30d"', "on_stop": '"drain"', "drain_timeout": '"1h"', "bandwidth": '"40Mbit/s"',
-        "finished": '"marker"', "container_check": '"warn"',
-        "expect_every": '"1h"', "policy": '"delete-when-safe"', "without_lease": "true",
-        "remove_empty_dirs": "true", "lock_mode": '"governance"\nretain_for = "1d"',
-        "retain_for": '"1d"\nlock_mode = "governance"', "legal_hold": "true",
-        "order": '"newest"', "priority": "1",
-    }  # fmt: skip
-    assert pending in PENDING
-    key = getattr(pending, "key")  # noqa: B009 - parametrize hands over an object
-    *tables, name = (
-        key.replace("sources.*", "sources.other").replace("providers.*", "providers.other").split(".")
-    )
-    path = tmp_path / "c.toml"
-    other = {
-        "sources.other": '[sources.other]\npath = "/o"\n',
-        "providers.other": '[providers.other]\ntype = "s3"\nbucket = "o"\n',
-    }
-    needed = [text for at, text in other.items() if at != ".".join(tables)]
-    given = other.get(".".join(tables), f"[{'.'.join(tables)}]\n")
-    path.write_text(given + f"{name} = {asked[name]}\n" + "".join(needed))
-    with pytest.raises(ConfigError) as error:
-        load(path, env={})
-    told = [fault for fault in error.value.faults if fault.startswith(f"{path}: {'.'.join(tables)}.{name}: ")]
-    assert len(told) == 1
-    assert "is not supported in this version" in told[0]
-    assert "sesame" not in told[0]
-
-
-def test_each_pending_key_exists() -> None:
-    known = {".".join(key) for key, *_ in every()}
-    assert {pending.key for pending in PENDING} <= known
 
 
 def test_slots() -> None:

@@ -22,6 +22,7 @@ from uploaderd.clock import Clock
 from uploaderd.config import Config, DirectoryProvider
 from uploaderd.copies import CleanupProvider
 from uploaderd.errors import LedgerBroken, LedgerFull, LocalFault
+from uploaderd.expecting import Expecting
 from uploaderd.finished import writer_has
 from uploaderd.intake import Intake, IntakeProvider
 from uploaderd.keys import text_of
@@ -123,6 +124,15 @@ class Generation:
         }
         self.intake = intake_of(config, registered, ledger, wake=self.wake)
         self._pauses = {name: Pause(on=name in registered.paused_sources) for name in config.sources}
+        self._expecting = Expecting(
+            {
+                registered.sources[name]: source.expect_every
+                for name, source in config.sources.items()
+                if source.expect_every is not None
+            },
+            ledger,
+            clock,
+        )
         self._retention = Retention(config.ledger.keep_for, ledger, clock)
         self._sampling = Sampling(
             lambda: {registered.providers[name]: pool.meter.total for name, pool in self.pools.items()},
@@ -212,6 +222,7 @@ class Generation:
             watching.append(group.create_task(self._ledger.failure(), name="ledger-failure"))
             watching.append(group.create_task(self._supervise("retention", self._retention.run)))
             watching.append(group.create_task(self._supervise("sampling", self._sampling.run)))
+            watching.append(group.create_task(self._supervise("expecting", self._expecting.run)))
             await self._stopping.wait()
             for task in watching:
                 task.cancel()

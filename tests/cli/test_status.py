@@ -172,6 +172,9 @@ async def _calm(evening: Evening, conn: sqlite3.Connection) -> model.Status:
     return found
 
 
+SILENT = {"class": "transient", "message": "no new recording", "hint": "", "since": "2026-11-20T16:00:00Z"}
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -189,6 +192,7 @@ async def _calm(evening: Evening, conn: sqlite3.Connection) -> model.Status:
         ({"providers": [{"state": "disabled"}, {"state": "retired"}]}, "FAILING"),
         ({"sources": [{"state": "missing"}]}, "FAILING"),
         ({"sources": [{"state": "paused"}]}, "SAFE"),
+        ({"sources": [{"silent_since": "2026-11-20T16:00:00Z", "problem": SILENT}]}, "FAILING"),
         ({"sources": []}, "FAILING"),
         (
             {

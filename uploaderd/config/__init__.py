@@ -5,7 +5,7 @@
     config.required_for("cameras").count
 
 The tables and their keys are in `tables`, `source` and `provider`; where values come from in `layers`
-and `load`; what cannot be together in `contradictions`; what is not honoured yet in `pending`.
+and `load`; what cannot be together in `contradictions`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from uploaderd.config.dropin import NAMES, DropIn, of_dropin
 from uploaderd.config.errors import ConfigError, NoConfigurationError
 from uploaderd.config.faults import written
 from uploaderd.config.layers import Layer
-from uploaderd.config.pending import unsupported
 from uploaderd.config.secret_files import SecretFiles
 from uploaderd.config.whole import Config, Key, Switches
 
@@ -174,7 +173,7 @@ def _checked(over: Sequence[Layer], file: Path | None, env: Mapping[str, str] | 
         faults += [written(fault, origins=origins, file=file) for fault in refusals.faults(error, names)]
         raise ConfigError(faults) from None
     config.came_from(file, origins)
-    wrong = [*unsupported(config), *contradictions(config), *(lacks(config, env) if env is not None else ())]
+    wrong = [*contradictions(config), *(lacks(config, env) if env is not None else ())]
     faults += [written(fault, origins=origins, file=file) for fault in wrong]
     if faults:
         raise ConfigError(faults)

@@ -148,7 +148,8 @@ class Source(Table):
     )
     priority: Count = Field(0, description="Recordings of a source with a higher number go first.")
     expect_every: SecondsOrOff = Field(
-        None, description="Alarm when no recording came for longer than this. Or `off`."
+        None,
+        description="Alarm (the word is FAILING) when no new recording came for longer than this. Or `off`.",
     )
     metadata: dict[Text, Text] = Field({}, description="Metadata that each of its objects gets.")
     cleanup: Cleanup = Field(Cleanup(), description="What becomes of the local files.")

@@ -58,6 +58,9 @@ def resume(tx: Transaction, kind: Kind, name: str, who: str) -> bool:
     )
     if resumed.rowcount != 1:
         return False
+    if kind == "source":
+        # Its silence while it was paused was no alarm, and is none afterwards.
+        tx.conn.execute("UPDATE sources SET watched_since = ? WHERE name = ?", (tx.now, name))
     tx.event(_about(kind, name, "resumed", who, {}))
     return True
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from uploaderd.errors import LedgerError, StaleTransition
-from uploaderd.ledger import leftovers
+from uploaderd.ledger import leftovers, silence
 from uploaderd.ledger.chain import Event
 from uploaderd.ledger.writer import Transaction
 from uploaderd.model import FileIdentity, FinishedBy, FoundBy, Gate, Milliseconds
@@ -90,9 +90,10 @@ class Present:
 def register_source(tx: Transaction, name: str, path: bytes) -> int:
     """The source's row, made or brought up to date."""
     row = tx.conn.execute(
-        "INSERT INTO sources (name, path) VALUES (?, ?)"
-        " ON CONFLICT (name) DO UPDATE SET path = excluded.path RETURNING id",
-        (name, path),
+        "INSERT INTO sources (name, path, watched_since) VALUES (?, ?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET path = excluded.path,"
+        " watched_since = coalesce(watched_since, excluded.watched_since) RETURNING id",
+        (name, path, tx.now),
     ).fetchone()
     return int(row[0])
 
@@ -130,7 +131,11 @@ def enqueue(tx: Transaction, found: Sequence[NewRecording]) -> list[int | None]:
     None for one whose path the ledger already knows with the same size, mtime and inode: found
     twice, queued once. Another content at a known path must have been moved aside first (`replace`).
     """
-    return [_enqueue(tx, one) for one in found]
+    rows = [_enqueue(tx, one) for one in found]
+    # An empty file is no sign of life: a recorder that lost its camera goes on making them.
+    pairs = zip(found, rows, strict=True)
+    silence.found(tx, {one.source_id for one, row in pairs if row is not None and not one.skipped})
+    return rows
 
 
 def _enqueue(tx: Transaction, one: NewRecording) -> int | None:

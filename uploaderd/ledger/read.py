@@ -61,7 +61,7 @@ class ProviderRow:
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A source as the daemon last saw it."""
+    """A source as the daemon last saw it. `silent_since`: nothing came for longer than is expected of it."""
 
     id: int
     name: str
@@ -70,6 +70,8 @@ class SourceRow:
     paused_by: str | None
     missing_since: int | None
     last_sweep_at: int | None
+    last_found_at: int | None
+    silent_since: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,8 @@ def sources(conn: sqlite3.Connection) -> list[SourceRow]:
     return [
         SourceRow(*row)
         for row in conn.execute(
-            "SELECT id, name, path, state, paused_by, missing_since, last_sweep_at FROM sources ORDER BY id"
+            "SELECT id, name, path, state, paused_by, missing_since, last_sweep_at, last_found_at,"
+            " silent_since FROM sources ORDER BY id"
         )
     ]
 

@@ -15,7 +15,7 @@ from typing import Final
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from uploaderd.ledger import samples, tally
+from uploaderd.ledger import samples, silence, tally
 from uploaderd.ledger.reading import APPLICATION_ID, MIGRATION_SET
 
 # A migration that is added here is named in `reading.KNOWN_MIGRATIONS` too.
@@ -357,3 +357,10 @@ def m001_first(db: Database) -> None:
     for statement in (*_TABLES, *_TRIGGERS, *tally.TABLES, *tally.TRIGGERS, *samples.TABLES):
         db.conn.execute(statement)
     db.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+@migrations()
+def m002_silence(db: Database) -> None:
+    """When each source was last heard of."""
+    for statement in silence.CHANGES:
+        db.conn.execute(statement)

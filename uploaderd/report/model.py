@@ -78,6 +78,9 @@ class UploadingLine(TypedDict):
 class SourceLine(TypedDict):
     """`state`: ok, missing or paused. `free_bytes`: None where its file system does not answer.
 
+    `last_recording_at`: when its newest recording was found. `silent_since`: since then nothing came, which
+    is longer than `expect_every` allows; `problem` says so too.
+
     `polling`: why the tree is swept every few seconds, if it is. `lease`: whether open writers are seen;
     false where quiet time alone tells that a file is finished. `unseen`: folders that cannot be looked
     into, and why. All None without the daemon's word.
@@ -87,6 +90,8 @@ class SourceLine(TypedDict):
     path: str
     state: str
     last_sweep_at: str | None
+    last_recording_at: str | None
+    silent_since: str | None
     free_bytes: int | None
     polling: str | None
     lease: bool | None

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from uploaderd.config import Config
+from uploaderd.config import Config, Source
+from uploaderd.config.units import format_duration
 from uploaderd.errors import LedgerError
 from uploaderd.keys import text_of
 from uploaderd.ledger import find, read
@@ -31,6 +32,11 @@ TROUBLED_SHOWN: Final = 5
 
 MISSING_HINT: Final = (
     "mount or create it; nothing of it counts as deleted meanwhile, and it goes on by itself"
+)
+
+SILENT_HINT: Final = (
+    "see whether its recorder runs and writes there, and whether include and exclude take its files;"
+    " while it is meant to be silent, pause it"
 )
 
 _LOST: Final = "its file vanished before it was safe"
@@ -129,6 +135,8 @@ def _failing(status: Status) -> Iterable[str]:
     for source in status["sources"]:
         if source["state"] == SourceState.MISSING:
             yield f"source {source['name']} is missing: {source['path']}"
+        if source["silent_since"] is not None and source["problem"] is not None:
+            yield f"source {source['name']} is silent: {source['problem']['message']}"
         if source["unseen"] is not None:
             yield (
                 f"source {source['name']} has folders that cannot be looked into ({source['unseen']}):"
@@ -316,16 +324,26 @@ def _sources(
             state = SourceState.MISSING if disks[name].there is False else SourceState.OK
         else:
             state = SourceState.PAUSED if row.paused_by is not None else SourceState(row.state)
+        # A missing root is an alarm of its own, and a paused source none.
+        silent_since = (
+            row.silent_since
+            if row is not None and state == SourceState.OK and source.expect_every is not None
+            else None
+        )
         lines.append(
             {
                 "name": name,
                 "path": text_of(os.fsencode(source.path)),
                 "state": state,
                 "last_sweep_at": time_of(row.last_sweep_at) if row is not None else None,
+                "last_recording_at": time_of(row.last_found_at) if row is not None else None,
+                "silent_since": time_of(silent_since),
                 "free_bytes": disks[name].free,
                 "polling": watched.get(name, {}).get("polling"),
                 "lease": watched.get(name, {}).get("lease"),
-                "problem": _missing(source.path, row) if state == SourceState.MISSING else None,
+                "problem": _missing(source.path, row)
+                if state == SourceState.MISSING
+                else _silent(source, silent_since),
                 "unseen": watched.get(name, {}).get("unseen"),
             }
         )
@@ -335,6 +353,16 @@ def _sources(
 def _missing(path: Path, row: read.SourceRow | None) -> Problem:
     since = row.missing_since if row is not None else None
     return _problem(FailureClass.TRANSIENT, f"{text_of(os.fsencode(path))} is not there", MISSING_HINT, since)
+
+
+def _silent(source: Source, since: int | None) -> Problem | None:
+    if since is None or source.expect_every is None:
+        return None
+    message = (
+        f"no new recording in {text_of(os.fsencode(source.path))} since {iso(since)},"
+        f" and one is expected every {format_duration(source.expect_every)}"
+    )
+    return _problem(FailureClass.TRANSIENT, message, SILENT_HINT, since)
 
 
 def _troubled(conn: sqlite3.Connection | None) -> list[model.TroubledLine]:

@@ -130,6 +130,18 @@ def _sources(status: Status) -> Iterator[Metric]:
         [((one["name"],), _seconds(one["last_sweep_at"])) for one in lines if one["last_sweep_at"]],
     )
     yield _gauge(
+        "source_last_recording_timestamp_seconds",
+        "When the source's newest recording was found.",
+        ("source",),
+        [((one["name"],), _seconds(one["last_recording_at"])) for one in lines if one["last_recording_at"]],
+    )
+    yield _gauge(
+        "source_silent",
+        "Whether nothing came for longer than `expect_every` allows.",
+        ("source",),
+        [((one["name"],), one["silent_since"] is not None) for one in lines],
+    )
+    yield _gauge(
         "source_free_bytes",
         "Room on the file system that the recordings are on.",
         ("source",),

@@ -203,14 +203,16 @@ def sources(status: Status) -> Html:
 
 
 def _source(one: SourceLine, now: str) -> Html:
-    tone = _SOURCE[SourceState(one["state"])]
+    silent = one["silent_since"] is not None
+    tone = Tone.BAD if silent else _SOURCE[SourceState(one["state"])]
     return tag(
         "article",
-        tag("header", tag("h3", one["name"]), chip(one["state"], tone)),
+        tag("header", tag("h3", one["name"]), chip("silent" if silent else one["state"], tone)),
         tag("p", one["path"], class_="path"),
         facts(
             ("Free", size(one["free_bytes"]) if one["free_bytes"] is not None else "not known"),
             ("Last swept", ago(one["last_sweep_at"], now, otherwise="not yet")),
+            ("Last recording", ago(one["last_recording_at"], now, otherwise="none yet")),
             *_notes(one),
         ),
         class_=f"card is-{tone.value}",
@@ -218,6 +220,9 @@ def _source(one: SourceLine, now: str) -> Html:
 
 
 def _notes(one: SourceLine) -> Iterable[tuple[str, str]]:
+    if one["silent_since"] is not None and one["problem"] is not None:
+        yield "Cause", one["problem"]["message"]
+        yield "Remedy", one["problem"]["hint"]
     if one["state"] == SourceState.MISSING:
         yield "Remedy", "mount it, or make the folder; it is looked for every few seconds"
     if one["state"] == SourceState.PAUSED:
