@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
+import os
 import shutil
 import time
 from contextlib import ExitStack
@@ -37,6 +38,7 @@ def measure(bench: Bench) -> Result:
         ledger = workspace / "ledger.db"
         shutil.copyfile(kept, ledger)
         ledger.chmod(0o600)
+        os.sync()  # or the daemon's first fsync waits until all of the copy is written
         endpoint = ends.enter_context(bench.endpoint())
         files = workspace / "files"
         files.mkdir()
@@ -44,7 +46,8 @@ def measure(bench: Bench) -> Result:
         config = configured(workspace, files, places)
         providers = load(config).providers
         ledgers.retarget(ledger, {name: provider.target for name, provider in providers.items()})
-        shutil.copy(recordings.folder_of(bench.data, 1, 1) / "000000.mp4", files / "new.mp4")
+        # With its old time: a new one would be waited for until its quiet time is over.
+        shutil.copy2(recordings.folder_of(bench.data, 1, 1) / "000000.mp4", files / "new.mp4")
         bench.say("million: start, status, list")
         begun = time.time()
         with bench.running(run_command(workspace, config)) as daemon:
