@@ -45,7 +45,7 @@ def faults(env: dict[str, str]) -> tuple[str, ...]:
         ("gcs", ["gcs"]),
         ("both", ["s3", "azure"]),
         ("ALL", ["s3", "azure", "gcs"]),
-        ("s3, gcs", ["s3", "gcs"]),
+        ("s3, gcs,", ["s3", "gcs"]),
     ],
 )
 def test_the_mode_says_which_providers_are_on(mode: str | None, on: list[str]) -> None:
@@ -137,7 +137,8 @@ def test_a_configuration_of_ours_leaves_them_alone(tmp_path: Path) -> None:
         (S3 | {"GCP_STORAGE_USE_GCS": "yes"}, ["GCS_BUCKET_NAME"]),
         (S3 | {"TAVUS_ENABLE_RECORDING": "on"}, ["TAVUS_RECORDING_S3_BUCKET_NAME"]),
         (S3 | {"AWS_ACCESS_KEY_ID": "not-a-real-id"}, ["AWS_SECRET_ACCESS_KEY"]),
-        (S3 | {"STORAGE_UPLOAD_MODE": "s3,ftp"}, ["STORAGE_UPLOAD_MODE"]),
+        (S3 | {"STORAGE_UPLOAD_MODE": "ftp,s3,sftp"}, ["STORAGE_UPLOAD_MODE"]),
+        (S3 | {"STORAGE_UPLOAD_MODE": ","}, ["STORAGE_UPLOAD_MODE"]),
         (ALL | {"STORAGE_UPLOAD_MODE": "all", "GCP_STORAGE_USE_GCS": "no"}, ["GCP_STORAGE_USE_GCS"]),
         (S3 | {"TAVUS_ENABLE_RECORDING": "perhaps"}, ["TAVUS_ENABLE_RECORDING"]),
         (

@@ -146,12 +146,12 @@ def _wanted(said: _Said, *, tavus: bool) -> dict[str, str]:
     """The kinds of provider that are switched on, each with what did it."""
     mode, use_gcs = said.text(MODE).lower(), said.text(_USE_GCS)
     wanted: dict[str, str] = {}
-    for word in (part.strip() for part in mode.split(",")) if mode else ():
-        kinds = _MODES.get(word, (word,))
-        if not set(kinds) <= set(KINDS):
-            said.fault(f"environment {MODE}: must be s3, azure, gcs, both, all, or several with commas")
-            continue
+    words = [word for part in mode.split(",") if (word := part.strip())]
+    kinds = [kind for word in words for kind in _MODES.get(word, (word,))]
+    if set(kinds) <= set(KINDS) and (words or not mode):
         wanted |= dict.fromkeys(kinds, f"{MODE}={mode}")
+    else:
+        said.fault(f"environment {MODE}: must be s3, azure, gcs, both, all, or several with commas")
     if said.flag(_USE_GCS, default=False):
         wanted.setdefault("gcs", f"{_USE_GCS}={use_gcs}")
     elif use_gcs and "gcs" in wanted:

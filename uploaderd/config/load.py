@@ -67,7 +67,7 @@ def load(
             switches = dropin.switches
     for layer in over:
         layers.make_absolute(layer, base, env.get("HOME"))
-    over.append(_surroundings(over, env))
+    over += [_surroundings(over, env), _draining(over)]
     config = _checked(over, file, env if complete else None)
     config.switched_by(switches)
     config.kept_secret_in(secret_files)
@@ -155,6 +155,18 @@ def _surroundings(over: Sequence[Layer], env: Mapping[str, str]) -> Layer:
         layer.put(("web", "socket"), f"{runtime.partition(':')[0]}/control.sock", "$RUNTIME_DIRECTORY")
     else:
         layer.put(("web", "socket"), str(Path(ledger).parent / "control.sock"), "beside the ledger")
+    return layer
+
+
+def _draining(over: Sequence[Layer]) -> Layer:
+    """Who drains expects the recorder's end as well, perhaps in mid-file: what it cut off is flagged.
+
+    Each source is named, lowest layer first: the lowest of all decides their order.
+    """
+    layer = Layer()
+    if next((how for at in over if (how := at.get(("daemon", "on_stop")))), None) == "drain":
+        for name in (name for at in reversed(over) for name in at.names("sources")):
+            layer.put(("sources", name, "container_check"), "warn", 'on_stop = "drain"')
     return layer
 
 
