@@ -110,6 +110,12 @@ def test_the_file_that_show_prints_means_the_same(tmp_path: Path) -> None:
     assert all(source.cleanup.policy == "keep" for source in config.sources.values())
 
 
+def test_no_object_is_replaced_that_may_be_the_only_copy() -> None:
+    for removes, said in (("false", "replace"), ("true", "keep-both")):
+        config = loaded(S3 | GCS_ON | {"STORAGE_UPLOAD_MODE": "s3", "GCP_STORAGE_CLEANUP_LOCAL": removes})
+        assert {provider.on_new_version for provider in config.providers.values()} == {said}
+
+
 def test_variables_of_ours_go_on_top() -> None:
     config = loaded(S3 | {"UPLOADERD_PROVIDERS__S3__STORAGE_CLASS": "STANDARD_IA"})
     s3 = config.providers["s3"]

@@ -18,7 +18,9 @@ from uploaderd.draining import LONGEST, Left, last_words
 
 MP4 = b"\0\0\0\x10ftypisom\0\0\0\0" + b"\x7f\0\0\0mdat"
 """How one begins: the box of the media would have 2 GB."""
-WRITER = f"import sys; f = open(sys.argv[1], 'wb', 0); f.write({MP4!r} + b'v' * 70_000); print(); sys.stdin.read()"
+WRITER = (
+    f"import sys; f = open(sys.argv[1], 'wb', 0); f.write({MP4!r} + b'v' * 70_000); print(); sys.stdin.read()"
+)
 
 
 @pytest.fixture(autouse=True)

@@ -148,7 +148,7 @@ async def test_a_dead_provider_does_not_make_it_unhealthy(pod: Pod) -> None:
 
 
 async def test_a_bot_that_is_killed_half_way_loses_nothing(pod: Pod) -> None:
-    """Both are told to end with 60 s to do so; the bot dies at once, in the middle of its file, which is flagged."""
+    """Both are told to end with 60 s to do so; the bot dies at once, in mid-file, which is flagged."""
     pod.record("finished.mp4")
     bot = recorder(pod.recordings / "meeting.mp4")
     with pod.container(DAEMON__DRAIN_TIMEOUT="50s") as container:
@@ -158,7 +158,9 @@ async def test_a_bot_that_is_killed_half_way_loses_nothing(pod: Pod) -> None:
         bot.kill()
         bot.communicate()
         assert await container.ended(within=60) == 0
-        assert [line for line in container.log().splitlines() if "meeting.mp4" in line and "truncated" in line]
+        assert [
+            line for line in container.log().splitlines() if "meeting.mp4" in line and "truncated" in line
+        ]
     assert pod.states() == {"finished.mp4": "safe", "meeting.mp4": "safe"}
 
 

@@ -311,7 +311,7 @@ def test_systemd_finds_nothing_to_say_of_the_units(machine: Machine) -> None:
 
 
 def test_the_docs_last_block(machine: Machine) -> None:
-    """The fixture carries the others out. doctor has the service's secret here, and blames the dead S3 alone."""
+    """The others are carried out before. doctor has the service's secret here, and blames S3 alone."""
     text = (ROOT / "docs" / "install.md").read_text()
     *_, start = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     ended = machine.run(start)
@@ -320,4 +320,3 @@ def test_the_docs_last_block(machine: Machine) -> None:
     assert ended.code == 1, ended.text
     assert "127.0.0.1:9" in ended.text
     assert SECRET not in ended.text
-    print(ended.text)

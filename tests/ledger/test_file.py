@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,20 @@ async def test_only_its_owner_may_read_any_of_its_files(bench: Bench) -> None:
     assert {"ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.db.lock"} <= names
     for path in bench.ledger.path.parent.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+async def test_it_needs_no_temporary_files(bench: Bench) -> None:
+    """A container's root is read-only. What a savepoint changes would be kept in one: 16 pages suffice."""
+
+    def change(tx: Transaction) -> list[str]:
+        tx.conn.execute("UPDATE uploads SET key = key || '.mp4'")
+        files = [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
+        return [file for file in files if "etilqs_" in file]
+
+    await bench.ledger.run(intake.enqueue, [bench.recording() for _ in range(400)])
+    assert await bench.ledger.run(change) == []
+    with closing(connect_readonly(bench.ledger.path)) as reading:
+        assert reading.execute("PRAGMA temp_store").fetchone() == (2,), "in memory"
 
 
 async def test_a_second_daemon_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:

@@ -180,7 +180,6 @@ def _s3(said: _Said) -> None:
     said.put("providers.s3.region", "AWS_DEFAULT_REGION")
     said.put("providers.s3.endpoint_url", "AWS_ENDPOINT_URL")
     _key_pair(said, "s3")
-    _as_they_store(said, "s3")
 
 
 def _tavus(said: _Said, *, on: bool) -> None:
@@ -197,7 +196,6 @@ def _tavus(said: _Said, *, on: bool) -> None:
     said.put("providers.tavus.region", "TAVUS_RECORDING_S3_BUCKET_REGION")
     said.put("providers.tavus.assume_role_arn", "TAVUS_AWS_ASSUME_ROLE_ARN")
     _key_pair(said, "tavus")
-    _as_they_store(said, "tavus")
 
 
 def _key_pair(said: _Said, name: str) -> None:
@@ -221,7 +219,6 @@ def _azure(said: _Said) -> None:
         said.switches.unused.append("AZURE_STORAGE_ACCOUNT_KEY: AZURE_STORAGE_CONNECTION_STRING is the login")
     else:
         said.put("providers.azure.account_key", "AZURE_STORAGE_ACCOUNT_KEY")
-    _as_they_store(said, "azure")
 
 
 def _gcs(said: _Said) -> None:
@@ -239,26 +236,28 @@ def _gcs(said: _Said) -> None:
     said.put(
         "providers.gcs.trouble_after", "GCP_STORAGE_RETRY_ATTEMPTS", said.count("GCP_STORAGE_RETRY_ATTEMPTS")
     )
-    _as_they_store(said, "gcs")
-
-
-def _as_they_store(said: _Said, name: str) -> None:
-    """A recorder that replaces its file after remuxing it has the same key hold the newer one."""
-    said.fixed(f"providers.{name}.on_new_version", "replace")
 
 
 def _sources(said: _Said) -> None:
-    """Two of the same folder: what a debugging session leaves, and everything else."""
+    """Two of the same folder: what a debugging session leaves, and everything else.
+
+    A recorder that replaces its file after remuxing it has the same key hold the newer one. Not where files
+    are removed: a name that comes again there is another recording, and the object the first one's only copy.
+    """
     cleanup = said.flag("GCP_STORAGE_CLEANUP_LOCAL", default=False)
+    removes = cleanup and "gcs" in said.switches.on
+    if not removes:
+        for name in said.switches.on:
+            said.fixed(f"providers.{name}.on_new_version", "replace")
     for name in ("debug_recordings", "recordings"):
         if said.text(FOLDER):
             said.put(f"sources.{name}.path", FOLDER)
         else:
             said.fixed(f"sources.{name}.path", "recordings", f"{FOLDER} is not set")
         said.fixed(f"sources.{name}.key", "{name}")
-        if cleanup and "gcs" in said.switches.on:
+        if removes:
             said.put(f"sources.{name}.cleanup.policy", "GCP_STORAGE_CLEANUP_LOCAL", "delete-when-safe")
             said.fixed(f"sources.{name}.cleanup.keep_for", "0s")
     said.fixed("sources.debug_recordings.include", [f"**/{_DEBUG}"])
-    if cleanup and "gcs" not in said.switches.on:
+    if cleanup and not removes:
         said.switches.unused.append("GCP_STORAGE_CLEANUP_LOCAL: gcs is off")

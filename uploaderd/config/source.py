@@ -118,7 +118,7 @@ class Source(Table):
     container_check: Literal["off", "warn", "require"] = Field(
         "off",
         description="Look whether MP4, Matroska and MPEG-TS are whole: `off`, `warn`, or `require`"
-        " to hold what is not. With `on_stop = \"drain\"`, `warn` is the default.",
+        ' to hold what is not. With `on_stop = "drain"`, `warn` is the default.',
     )
     empty: Literal["skip", "upload"] = Field("skip", description="Files of zero bytes: `skip` or `upload`.")
     sweep_every: PositiveSeconds = Field(

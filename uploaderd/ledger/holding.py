@@ -221,6 +221,9 @@ def _connect(path: Path) -> sqlite3.Connection:
         fresh = look(conn, path)
         conn.execute("PRAGMA foreign_keys = ON")
         conn.execute("PRAGMA synchronous = FULL")
+        # Otherwise a savepoint that changes many pages keeps the old ones in a temporary file, and where the
+        # root is read-only there is no place for one (SQLITE_IOERR_GETTEMPPATH).
+        conn.execute("PRAGMA temp_store = MEMORY")
         db = Database(conn, execute_plugins=False)
         if pending := migrations.pending(db):
             if not fresh:

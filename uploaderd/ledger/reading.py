@@ -50,6 +50,7 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
             conn = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
             stack.callback(conn.close)
             conn.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            conn.execute("PRAGMA temp_store = MEMORY")  # as the writing one, and for the same reason
             empty = look(conn, path)
         except sqlite3.Error as error:
             raise unreadable(path, error) from error
