@@ -67,6 +67,7 @@ class Listener:
         self._failures = 0
         self._stood: float | None = None
         self._lenient = False
+        self._anew = False
         self.listening = False
         """Whether a watch stands."""
         self.deaf = ""
@@ -114,10 +115,17 @@ class Listener:
             )
             self._doubt()
 
+    def listen_anew(self) -> None:
+        """All folders can be looked into again: watch those, too, that could not be watched."""
+        self._anew, self._lenient = True, False
+        if self.deaf == UNREADABLE:
+            self.deaf = ""
+
     async def _listen(self, root: Root) -> None:
         """Listen while the root stays the one that it is."""
         began = self._clock.monotonic()
         self._stood = None
+        self._anew = False
         async with aclosing(hints(self._path, lenient=self._lenient)) as batches:
             async for batch in batches:
                 if not self.listening:
@@ -130,5 +138,5 @@ class Listener:
                 if self._clock.monotonic() - began > STEADY_SECONDS:
                     self._failures = 0
                 now = self._root()
-                if now is None or (now.device, now.inode) != (root.device, root.inode):
+                if self._anew or now is None or (now.device, now.inode) != (root.device, root.inode):
                     return

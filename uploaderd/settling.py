@@ -112,21 +112,18 @@ class Settling:
             finally:
                 self._looking = False
 
-    async def see(self, paths: Mapping[bytes, bool]) -> list[bytes]:
+    async def see(self, paths: Mapping[bytes, bool]) -> dict[bytes, bool]:
         """Make candidates of the files that changed; the value says that a path is new.
 
         Returns:
-            The new folders among them.
+            The folders among them, and whether they are in doubt: new, or not to be looked into.
         """
-        folders = []
         loop = asyncio.get_running_loop()
-        for path, status in await loop.run_in_executor(self._threads, self._stats, paths):
-            if not stat.S_ISDIR(status.st_mode):
-                now = self._clock.monotonic()
-                self.candidates.changed(identity_of(status), path, FoundBy.EVENT, now, self._judge.shortest)
-                self._due.set()
-            elif paths[path]:
-                folders.append(path)
+        files, folders = await loop.run_in_executor(self._threads, self._stats, paths)
+        for path, status in files:
+            now = self._clock.monotonic()
+            self.candidates.changed(identity_of(status), path, FoundBy.EVENT, now, self._judge.shortest)
+            self._due.set()
         return folders
 
     def found(self, path: bytes, identity: FileIdentity, wait: float, *, writer: bool) -> None:
@@ -281,14 +278,31 @@ class Settling:
                 looks.append(error)
         return looks
 
-    def _stats(self, paths: Iterable[bytes]) -> list[tuple[bytes, os.stat_result]]:
-        """Folders, and regular files that are taken."""
-        found = []
-        for path in paths:
+    def _stats(
+        self, paths: Mapping[bytes, bool]
+    ) -> tuple[list[tuple[bytes, os.stat_result]], dict[bytes, bool]]:
+        """Regular files that are taken, and what `see` returns."""
+        files, folders = [], dict[bytes, bool]()
+        for path, new in paths.items():
+            whole = os.path.join(self._root, path)
             try:
-                status = os.lstat(os.path.join(self._root, path))
+                status = os.lstat(whole)
+            except PermissionError:
+                folders[os.path.dirname(path)] = True
             except OSError:
                 continue
-            if stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and self._takes(path)):
-                found.append((path, status))
-        return found
+            else:
+                if stat.S_ISDIR(status.st_mode):
+                    folders[path] = new or not _may_be_looked_into(whole)
+                elif stat.S_ISREG(status.st_mode) and self._takes(path):
+                    files.append((path, status))
+        return files, folders
+
+
+def _may_be_looked_into(folder: bytes) -> bool:
+    try:
+        # Opening its "." takes both the right to read it and the right to search it.
+        os.close(os.open(os.path.join(folder, b"."), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

@@ -26,7 +26,7 @@ from uploaderd.intake import Intake
 from uploaderd.keys import text_of
 from uploaderd.ledger import Ledger, health
 from uploaderd.ledger.intake import source_device
-from uploaderd.listener import LIMIT, Listener
+from uploaderd.listener import LIMIT, UNREADABLE, Listener
 from uploaderd.markers import BUSY, marked_by
 from uploaderd.model import FoundBy, SourceState
 from uploaderd.mounts import Mount
@@ -209,7 +209,7 @@ class Watcher:
     # --- hints -----------------------------------------------------------------------------------
 
     async def _heard(self, batch: Hints) -> None:
-        """Make candidates of what changed, and doubts of new folders."""
+        """Make candidates of what changed, and doubts of folders that are new or were closed to us."""
         if len(batch) >= FLOOD:
             self._in_doubt(b"")
         cut = len(self._path.rstrip(b"/")) + 1
@@ -222,10 +222,13 @@ class Watcher:
                 wanted.setdefault(of, False)
             elif change is Change.deleted:
                 self._settling.candidates.drop(path)
-            elif path and (change is Change.added or self._takes(path)):
+            elif path:
                 wanted[path] = wanted.get(path, False) or change is Change.added
-        for folder in await self._settling.see(wanted):
-            self._in_doubt(folder)
+        for folder, in_doubt in (await self._settling.see(wanted)).items():
+            if in_doubt:
+                self._in_doubt(folder)
+            elif self._unseen:
+                self._in_doubt(b"")  # it may have been opened to us
 
     def _in_doubt(self, folder: bytes) -> None:
         self._schedule.doubt(folder, self._clock.monotonic())
@@ -310,11 +313,22 @@ class Watcher:
             await self._on_thread(batches.close)
         seconds = self._clock.monotonic() - began
         result = SweepResult(tally.files, tally.folders, tally.unreadable, queued, seconds, self._clock.now())
+        self._see_less(folder, unseen, tally.unreadable)
         if not folder:
-            more = f" and {tally.unreadable - UNSEEN} more" if tally.unreadable > UNSEEN else ""
-            self._unseen = ", ".join(unseen) + more
             await self._completed(result, tally.passing)
         return result
+
+    def _see_less(self, swept: bytes, unseen: list[str], count: int) -> None:
+        """What was swept has so many folders that cannot be looked into, of which the first are named."""
+        if swept and not unseen:
+            return  # elsewhere there may be some
+        if swept:
+            self._in_doubt(b"")  # the whole tree is polled from then on
+        elif self._unseen and not unseen:
+            log.info("all folders can be looked into again", source=self._name)
+            self._listener.listen_anew()
+        if not swept or not self._unseen:
+            self._unseen = ", ".join(unseen) + (f" and {count - UNSEEN} more" if count > UNSEEN else "")
 
     async def _completed(self, result: SweepResult, cost: float) -> None:
         await self._ledger.run(health.swept, self._id)
@@ -370,7 +384,7 @@ class Watcher:
             return "other hosts may write to a network file system unseen"
         if self._root is not None and self._root.mount is Mount.OVERLAY:
             return "what is written to a layer beneath an overlay is not seen"
-        return self._listener.deaf
+        return self._listener.deaf or (UNREADABLE if self._unseen else "")
 
     async def _on_thread(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)

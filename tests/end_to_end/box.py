@@ -186,6 +186,13 @@ class Box:
         )
         return self.recordings()
 
+    async def until_word(self, word: str) -> Any:
+        """Wait until `status` says the word; that status."""
+        async with asyncio.timeout(PATIENCE):
+            while (status := await self.status())["state"] != word:
+                pass
+        return status
+
 
 async def until(
     holds: Callable[[], T], *, within: float = PATIENCE, otherwise: Callable[[], object] = lambda: ""

@@ -177,6 +177,29 @@ async def test_an_unreadable_file_is_held_and_goes_once_it_can_be_read(
         assert (await box.status())["state"] == "SAFE"
 
 
+async def test_a_folder_that_is_closed_while_the_daemon_watches_is_not_called_safe(
+    box: Box, places: Mapping[str, Place]
+) -> None:
+    """At once, though the next sweep is minutes away; and it heals by itself."""
+    folder = box.source()
+    box.send_to({"directory": places["directory"]})
+    (folder / "known").mkdir()
+    (folder / "known" / "1.ts").write_bytes(b"one")
+    with box.run(before=_bound_by_modes()):
+        await box.until_safe(1)
+        for number, closed in enumerate((folder / "known", folder / "new"), start=2):
+            if closed.exists():
+                closed.chmod(0)
+            else:
+                closed.mkdir(mode=0)
+            (closed / f"{number}.ts").write_bytes(b"dark")
+            status = await box.until_word("FAILING")
+            assert f"cannot be looked into ({closed.name}/: Permission denied)" in status["reasons"][0]
+            closed.chmod(0o755)
+            await box.until_safe(number)
+            await box.until_word("SAFE")
+
+
 async def test_what_cannot_be_read_is_not_called_safe_by_a_job(box: Box, places: Mapping[str, Place]) -> None:
     """`run --until-safe` ends with 1 for a file, and for a folder, that it could not look into."""
     folder = box.source()
