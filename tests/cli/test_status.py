@@ -22,8 +22,9 @@ from uploaderd.errors import LedgerError
 from uploaderd.ledger import connect_readonly, health
 from uploaderd.ledger.lock import Holder
 from uploaderd.report import model
-from uploaderd.report.status import Disk, judge, status
+from uploaderd.report.status import Disk, status
 from uploaderd.report.text import status_lines
+from uploaderd.report.word import judge
 
 HOLDER = Holder(412, "0.1.0", NOW - 3_725_000)
 DISKS = {"cameras": Disk(there=True, free=8_000_000_000), "gate": Disk(there=False), "": Disk(True, 10**10)}
@@ -103,6 +104,17 @@ async def test_a_daemon_without_a_socket_shows_what_the_ledger_knows(
         (claim.path.decode(), None, None)
     ]
     assert "? of 100.0 MiB" in text(found)
+
+
+async def test_folders_that_cannot_be_looked_into_trouble_their_source(
+    lived: Evening, conn: sqlite3.Connection
+) -> None:
+    live = deepcopy(LIVE)
+    live["sources"]["cameras"]["unseen"] = "locked/: Permission denied"
+    found = text(status(conn, lived.config, HOLDER, live, NOW))
+    below = found.partition("Sources")[2].partition("  gate ")[0]
+    assert "cause   folders that cannot be looked into (locked/: Permission denied)" in below
+    assert "remedy  let the daemon's user read them" in below
 
 
 def test_before_the_first_run(tmp_path: Path) -> None:

@@ -65,7 +65,10 @@ def live(scene: str) -> dict[str, Any]:
         "providers": {name: {"rate_bytes_per_second": 0.0} for name in ("s3_main", "nas")},
         "uploading": [],
     }
-    return LIVE if scene in ("SAFE", "FAILING") else LIVE | quiet | {"sources": {}}
+    if scene == "FAILING":
+        cameras = LIVE["sources"]["cameras"] | {"unseen": "locked/: Permission denied"}
+        return LIVE | {"sources": {"cameras": cameras}}
+    return LIVE if scene == "SAFE" else LIVE | quiet | {"sources": {}}
 
 
 async def _swept(evening: Evening) -> None:

@@ -80,6 +80,11 @@ async def test_every_state_on_every_screen(
             "the disk of nas is full",
             "free some space, or enlarge it",
             "shorten `key`",
+            "(attempt 2)",
+            "gate is not there",
+            "nothing of it counts as deleted meanwhile",
+            "partly unseen",
+            "let the daemon's user read them",
             "18.0 MiB/s",
         ):
             assert said in text

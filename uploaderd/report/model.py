@@ -83,7 +83,8 @@ class SourceLine(TypedDict):
 
     `polling`: why the tree is swept every few seconds, if it is. `lease`: whether open writers are seen;
     false where quiet time alone tells that a file is finished. `unseen`: folders that cannot be looked
-    into, and why. All None without the daemon's word.
+    into, and why; `problem` says so too, unless it has something graver to say. All None without the
+    daemon's word.
     """
 
     name: str

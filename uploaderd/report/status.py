@@ -1,11 +1,11 @@
-"""Is everything safe? The status model, and the one word by DESIGN's table."""
+"""Is everything safe? The status model, from the ledger, the daemon's live values and a look at the disks."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +18,8 @@ from uploaderd.ledger import find, read
 from uploaderd.ledger.lock import Holder
 from uploaderd.model import FailureClass, ProviderState, RecordingState, SourceState, Word
 from uploaderd.report import model
-from uploaderd.report.lines import count
 from uploaderd.report.model import Problem, Status, iso, time_of
+from uploaderd.report.word import UNSEEN_HINT, judge, unseen_folders
 
 LOOK_SECONDS: Final = 0.15
 """What a file system may take to tell its free space: `status` answers within 0.3 s though a mount hangs."""
@@ -105,58 +105,6 @@ def status(
     word, reasons = judge(result, config.daemon.behind_after)
     result["state"], result["reasons"] = word, reasons
     return result
-
-
-def judge(status: Status, behind_after: float) -> tuple[Word, list[str]]:
-    """The one word, and why: the gravest reason first, which names the word. `behind_after` is in seconds."""
-    found = [
-        *((Word.STOPPED, why) for why in _stopped(status)),
-        *((Word.FAILING, why) for why in _failing(status)),
-        *((Word.BEHIND, why) for why in _behind(status, behind_after)),
-    ]
-    return (found[0][0] if found else Word.SAFE), [why for _, why in found]
-
-
-def _stopped(status: Status) -> Iterable[str]:
-    if not status["daemon"]["running"]:
-        yield f"no daemon holds the ledger {status['ledger']['path']}: nothing is watched, nothing is sent"
-
-
-def _failing(status: Status) -> Iterable[str]:
-    if (problem := status["ledger"]["problem"]) is not None:
-        yield f"the ledger is in trouble: {problem['message']}"
-    for provider in status["providers"]:
-        if provider["state"] == ProviderState.PAUSED:
-            why = f": {provider['problem']['message']}" if provider["problem"] else ""
-            yield f"provider {provider['name']} is paused{why}"
-        if provider["in_trouble"]:
-            what = count(provider["in_trouble"], "upload")
-            yield f"provider {provider['name']}: {what} failed again and again; still tried"
-    for source in status["sources"]:
-        if source["state"] == SourceState.MISSING:
-            yield f"source {source['name']} is missing: {source['path']}"
-        if source["silent_since"] is not None and source["problem"] is not None:
-            yield f"source {source['name']} is silent: {source['problem']['message']}"
-        if source["unseen"] is not None:
-            yield (
-                f"source {source['name']} has folders that cannot be looked into ({source['unseen']}):"
-                " let the daemon's user read them"
-            )
-    counts = status["recordings"]
-    if counts["alarming"]:
-        kinds = [f"{counts[kind]} {kind}" for kind in ("failed", "lost", "held") if counts[kind]]
-        yield f"recordings need a person: {', '.join(kinds)}"
-    if not status["sources"]:
-        yield "no source is configured: nothing is watched"
-    if all(p["state"] in (ProviderState.DISABLED, ProviderState.RETIRED) for p in status["providers"]):
-        yield "no provider is enabled: nothing can become safe"
-
-
-def _behind(status: Status, behind_after: float) -> Iterable[str]:
-    counts = status["recordings"]
-    oldest = counts["oldest_waiting_at"]
-    if oldest is not None and model.seconds_since(oldest, status["at"]) > behind_after:
-        yield f"the oldest waiting recording finished at {oldest}"
 
 
 def _daemon(holder: Holder | None) -> model.DaemonLine:
@@ -324,6 +272,7 @@ def _sources(
             state = SourceState.MISSING if disks[name].there is False else SourceState.OK
         else:
             state = SourceState.PAUSED if row.paused_by is not None else SourceState(row.state)
+        unseen = watched.get(name, {}).get("unseen")
         # A missing root is an alarm of its own, and a paused source none.
         silent_since = (
             row.silent_since
@@ -343,8 +292,8 @@ def _sources(
                 "lease": watched.get(name, {}).get("lease"),
                 "problem": _missing(source.path, row)
                 if state == SourceState.MISSING
-                else _silent(source, silent_since),
-                "unseen": watched.get(name, {}).get("unseen"),
+                else _silent(source, silent_since) or _unseen(unseen),
+                "unseen": unseen,
             }
         )
     return lines
@@ -363,6 +312,12 @@ def _silent(source: Source, since: int | None) -> Problem | None:
         f" and one is expected every {format_duration(source.expect_every)}"
     )
     return _problem(FailureClass.TRANSIENT, message, SILENT_HINT, since)
+
+
+def _unseen(folders: str | None) -> Problem | None:
+    if folders is None:
+        return None
+    return _problem(FailureClass.RECORDING, unseen_folders(folders), UNSEEN_HINT, None)
 
 
 def _troubled(conn: sqlite3.Connection | None) -> list[model.TroubledLine]:

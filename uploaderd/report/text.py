@@ -160,7 +160,7 @@ def _sources(status: Status) -> Iterator[Line]:
     header, *lines = table(rows, indent=0)
     yield Line(header, Tone.QUIET)
     for one, text in zip(status["sources"], lines, strict=True):
-        well = one["state"] == SourceState.OK and one["silent_since"] is None
+        well = one["state"] == SourceState.OK and one["problem"] is None
         yield Line(text, Tone.PLAIN if well else Tone.BAD)
         if one["problem"] is not None:
             yield from _problem(one["problem"], status["at"])

@@ -137,7 +137,7 @@ def _provider(one: ProviderLine, now: str) -> Html:
     again: Content = None
     if trouble is not None and one["next_probe_at"] is not None:
         left = -seconds_since(one["next_probe_at"], now)
-        again = f"in {span(left)}" if left >= 1 else "now"
+        again = f"{f'in {span(left)}' if left >= 1 else 'now'} (attempt {one['probes'] + 1})"
     return tag(
         "article",
         tag(
@@ -203,11 +203,14 @@ def sources(status: Status) -> Html:
 
 
 def _source(one: SourceLine, now: str) -> Html:
-    silent = one["silent_since"] is not None
-    tone = Tone.BAD if silent else _SOURCE[SourceState(one["state"])]
+    trouble = one["problem"]
+    tone = Tone.BAD if trouble is not None else _SOURCE[SourceState(one["state"])]
+    state = one["state"]
+    if state == SourceState.OK and trouble is not None:
+        state = "silent" if one["silent_since"] is not None else "partly unseen"
     return tag(
         "article",
-        tag("header", tag("h3", one["name"]), chip("silent" if silent else one["state"], tone)),
+        tag("header", tag("h3", one["name"]), chip(state, tone)),
         tag("p", one["path"], class_="path"),
         facts(
             ("Free", size(one["free_bytes"]) if one["free_bytes"] is not None else "not known"),
@@ -215,16 +218,12 @@ def _source(one: SourceLine, now: str) -> Html:
             ("Last recording", ago(one["last_recording_at"], now, otherwise="none yet")),
             *_notes(one),
         ),
+        tag("div", problem(trouble, now), class_="trouble") if trouble is not None else None,
         class_=f"card is-{tone.value}",
     )
 
 
 def _notes(one: SourceLine) -> Iterable[tuple[str, str]]:
-    if one["silent_since"] is not None and one["problem"] is not None:
-        yield "Cause", one["problem"]["message"]
-        yield "Remedy", one["problem"]["hint"]
-    if one["state"] == SourceState.MISSING:
-        yield "Remedy", "mount it, or make the folder; it is looked for every few seconds"
     if one["state"] == SourceState.PAUSED:
         yield "Remedy", f"uploaderd resume {one['name']}"
     if one["polling"] is not None:
