@@ -19,6 +19,7 @@ from uploaderd.clock import Clock
 from uploaderd.errors import (
     Fault,
     FileChanged,
+    FileFault,
     FileVanished,
     LedgerError,
     LedgerFull,
@@ -35,6 +36,7 @@ from uploaderd.logs.setup import about, get_logger
 from uploaderd.meter import Meter
 from uploaderd.model import Claim, FailureClass, Milliseconds
 from uploaderd.provider import Provider
+from uploaderd.reader import OpenRecording
 from uploaderd.send import STALL_SECONDS, Conditions, Progress
 from uploaderd.standing import Standing, told
 from uploaderd.upload import Outcome, Upload, Wishes
@@ -261,12 +263,22 @@ class Attempts:
                 await self._standing.failed(fault)
 
     async def _vanished(self, claim: Claim, progress: Progress, fault: Fault) -> None:
-        """Look for the file under another name before it is called lost."""
+        """Look for the file under another name, and once more under its own, before it is called lost."""
+        pause = CHANGED_PAUSE * 2 ** min(claim.failures, 6)
         try:
             await self._surroundings.resweep(claim.source)
-        except LocalFault as missing:
-            # The whole source is gone, a mount perhaps: nothing below it is taken for deleted.
-            await self._later(claim, progress, missing, CHANGED_PAUSE * 2 ** min(claim.failures, 6))
+            async with await OpenRecording.open(claim.root, claim.path):
+                pass
+        except FileVanished:
+            pass
+        except (LocalFault, FileFault) as other:
+            # The whole source is gone, a mount perhaps: nothing below it is taken for deleted. Or something
+            # is at its path that cannot be read: the next attempt deals with it.
+            await self._later(claim, progress, other, pause)
+            return
+        else:
+            # Its recorder, or a removal that was given up, had it aside for a moment.
+            await self._later(claim, progress, fault, pause)
             return
         if await self._ledger.insist(work.gone, claim.upload_id, fault, claim.path):
             log.error("recording lost: its file is gone before it was safe", reason=fault.message)

@@ -201,6 +201,21 @@ async def test_vanished_before_it_was_sent_is_lost(rig: Rig) -> None:
     assert await rig.place.vendor.keys() == set()
 
 
+async def test_what_comes_back_under_its_name_is_not_lost(rig: Rig) -> None:
+    """Its recorder had it aside for a moment, to remux it perhaps."""
+    recording = await rig.queue("a.mp4", b"x" * 100)
+    path = rig.folder / "a.mp4"
+    path.rename(rig.folder.with_name("aside"))
+
+    async def comes_back(source: str) -> None:
+        rig.folder.with_name("aside").rename(path)
+
+    rig.resweep = comes_back
+    async with rig.working():
+        row = await rig.settled(recording)
+    assert (row.state, only(row).attempts) == ("safe", 2)
+
+
 async def test_a_source_that_is_gone_loses_nothing(rig: Rig) -> None:
     recording = await rig.queue("a.mp4", b"x" * 100)
     rig.folder.rename(rig.folder.with_name("elsewhere"))
