@@ -11,6 +11,7 @@ import pytest
 
 from tests.cleanup.conftest import Yard
 from tests.strict import Fault, Kind, StrictServer
+from uploaderd.ledger import Ledger
 from uploaderd.model import UploadState
 from uploaderd.provider import Deletes
 
@@ -116,6 +117,32 @@ async def test_a_copy_that_was_touched_is_proven_anew_or_written_over(yard: Yard
     assert only(row).bytes_sent == len(CONTENT) * (2 if damaged else 1)
     kinds = await yard.kinds(recording)
     assert kinds.index("copy-unproven") < kinds.index("removed")
+
+
+@pytest.mark.at("directory")
+async def test_a_copy_that_is_touched_while_the_file_is_aside_is_proven_once_it_is_back(yard: Yard) -> None:
+    recording = await yard.safe(content=CONTENT)
+    copy = Path(yard.rig.settings["path"]) / "cams/a.mp4"
+    found: list[tuple[object, ...]] = []
+
+    async def after(name: str) -> None:
+        if name == "begin" and not found:
+            os.utime(copy, (1_700_000_000, 1_700_000_000))
+        elif name == "copy_lost":
+            query = "SELECT state, next_attempt_at > ? FROM uploads"
+            now = yard.rig.clock.now() + 60_000
+            found.extend(
+                await Ledger.run(yard.rig.ledger, lambda tx: tx.conn.execute(query, (now,)).fetchall())
+            )
+
+    yard.rig.ledger.hook = after
+    async with yard.cleaning(keep_for="0s") as cleaner:
+        await yard.event("kept", recording)
+        await yard.rig.until(lambda _, row: only(row).state == UploadState.VERIFIED, recording)
+        cleaner.wake()
+        await yard.event("removed", recording)
+    assert found == [("retrying", True)], "nobody looks for the file while it is aside"
+    assert "lost" not in await yard.kinds(recording)
 
 
 @pytest.mark.at("directory")

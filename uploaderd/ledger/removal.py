@@ -250,15 +250,24 @@ def reconsider(tx: Transaction, source_id: int, reasons: Sequence[str]) -> int:
 def copy_lost(tx: Transaction, copy: Copy, fault: Fault, found: Mapping[str, object], *, again: bool) -> bool:
     """A verified copy is gone from its provider, or is another by now: it is verified no more.
 
-    `again`: it is queued, so that whoever carries it out proves it anew, or writes it over. False if
-    somebody else found out before.
+    `again`: it is queued, so that whoever carries it out proves it anew, or writes it over; later, if its
+    file is aside and would seem lost (`begin`). False if somebody else found out before.
     """
+    aside = (
+        again
+        and tx.conn.execute(
+            "SELECT 1 FROM removals WHERE recording_id = (SELECT recording_id FROM uploads WHERE id = ?)",
+            (copy.upload_id,),
+        ).fetchone()
+    )
     row = tx.conn.execute(
-        "UPDATE uploads SET state = ?, verified_at = NULL, etag = NULL, version_id = NULL, session = NULL,"
-        " proof_kind = NULL, proof_value = NULL, completing_at = NULL, error_class = ?, error_code = ?,"
-        " error_message = ?, error_hint = ? WHERE id = ? AND state = 'verified' RETURNING recording_id",
+        "UPDATE uploads SET state = ?, next_attempt_at = ?, verified_at = NULL, etag = NULL,"
+        " version_id = NULL, session = NULL, proof_kind = NULL, proof_value = NULL, completing_at = NULL,"
+        " error_class = ?, error_code = ?, error_message = ?, error_hint = ?"
+        " WHERE id = ? AND state = 'verified' RETURNING recording_id",
         (
-            "queued" if again else "failed",
+            ("retrying" if aside else "queued") if again else "failed",
+            tx.now + ASIDE_MS if aside else None,
             fault.failure,
             fault.code,
             fault.message,
