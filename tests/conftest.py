@@ -46,6 +46,16 @@ def pytest_configure() -> None:
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # without it botocore asks 169.254.169.254, and waits
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Here, for where tests run in several processes the one that tells reads no folder's conftest."""
+    from tests.kill.figures import table
+
+    if lines := table(each for reports in terminalreporter.stats.values() for each in reports):
+        terminalreporter.section("figures")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Moto]:
     """moto's S3 at `moto.url`."""

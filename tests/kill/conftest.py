@@ -8,7 +8,7 @@ import pytest
 
 from tests.contract.conftest import all_backends
 from tests.end_to_end.conftest import box, endpoint, places
-from tests.kill.figures import Record, recorder, table
+from tests.kill.figures import Record, recorder
 from tests.pool.conftest import rig
 from tests.strict import StrictServer
 
@@ -27,13 +27,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         only = next(metafunc.definition.iter_markers("at"), None)
         chosen = [b for b in all_backends() if b.name in AT and (only is None or b.type in only.args)]
         metafunc.parametrize("backend", chosen, ids=lambda backend: backend.type)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if lines := table(config):
-        terminalreporter.section("figures")
-        for line in lines:
-            terminalreporter.write_line(line)
 
 
 @pytest.fixture
