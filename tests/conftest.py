@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that a single small test starts at once.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
@@ -43,6 +44,9 @@ def pytest_configure() -> None:
         foreign = name.startswith(_FOREIGN)
         if foreign or name.lower() in _PROXIES:
             del os.environ[name]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in a shell's background, Ctrl-C is ignored, and by every process that is started from here.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # without it botocore asks 169.254.169.254, and waits
 
 

@@ -57,10 +57,13 @@ def test_address(keys: dict[str, Any], base: str) -> None:
     [
         ("AccountName=acc;AccountKey=not-a-real-key", "https://acc.blob.core.windows.net/rec"),
         (
-            "DefaultEndpointsProtocol=http;AccountName=acc;EndpointSuffix=core.example",
+            "DefaultEndpointsProtocol=http;AccountName=acc;AccountKey=not-a-real-key;EndpointSuffix=core.example",
             "http://acc.blob.core.example/rec",
         ),
-        ("BlobEndpoint=https://acc.example/?sv=not-a-real-signature", "https://acc.example/rec"),
+        (
+            "BlobEndpoint=https://acc.example/?sv=not-a-real-signature;SharedAccessSignature=sig=not-a-real-one",
+            "https://acc.example/rec",
+        ),
     ],
 )
 def test_address_by_connection_string_tells_no_secret(string: str, base: str) -> None:

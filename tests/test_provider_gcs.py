@@ -451,7 +451,8 @@ async def test_settings_go_with_every_write(
     settings: dict[str, Any], server: StrictServer, recording: OpenRecording, tmp_path: Path
 ) -> None:
     provider = await opened(
-        settings | {"storage_class": "NEARLINE", "kms_key_name": "projects/p/cryptoKeys/k"}
+        settings
+        | {"storage_class": "NEARLINE", "kms_key_name": "projects/p/locations/l/keyRings/r/cryptoKeys/k"}
     )
     try:
         await acts.put_in_parts(provider, acts.spec_of("parts", recording.size), recording, 2 * CHUNK)
@@ -461,7 +462,7 @@ async def test_settings_go_with_every_write(
         await provider.aclose()
     for operation in ("OpenResumable", "InsertObject"):
         (entry,) = server.log.entries(operation)
-        assert entry.query["kmsKeyName"] == "projects/p/cryptoKeys/k"
+        assert entry.query["kmsKeyName"] == "projects/p/locations/l/keyRings/r/cryptoKeys/k"
         assert entry.query["ifGenerationMatch"] == "0"
     for item in server.gcs.objects(BUCKET).values():
         assert item.fields["storageClass"] == "NEARLINE"
