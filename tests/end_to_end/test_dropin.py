@@ -83,6 +83,9 @@ async def test_what_is_sent_on_request_alone_waits_to_be_asked_for(
             "b.ts": "verified",
             "c.ts": "queued",
         }
+        why = await box.uploaderd("why", "a.ts")
+        assert "`uploaderd ensure` asks for it" in why.out
+        assert why.out.endswith("next: nothing, until somebody asks: `uploaderd ensure` sends it\n")
         daemon.terminate()
         assert await daemon.ended() == 75
         (end,) = [line for line in daemon.lines() if "not everything is safe" in line["event"]]

@@ -96,13 +96,15 @@ def _recording(
             answer.next = hint
         case _:
             providers = {provider.name: provider for provider in read.providers(conn)}
-            gates += [_upload(upload, providers[name], now) for name, upload in row.uploads.items()]
-            answer.next = _next(row, providers, hint, now)
+            unasked = frozenset(name for name, one in config.providers.items() if not one.auto_upload)
+            gates += [_upload(upload, providers[name], unasked, now) for name, upload in row.uploads.items()]
+            answer.next = _next(row, providers, unasked, hint, now)
     _add_daemon(answer, conn, config, holder, row)
     return answer
 
 
-def _upload(upload: read.UploadRow, provider: read.ProviderRow, now: int) -> Gate:
+def _upload(upload: read.UploadRow, provider: read.ProviderRow, unasked: frozenset[str], now: int) -> Gate:
+    """`unasked`: providers that are sent nothing unless `uploaderd ensure` asks for it."""
     optional = "" if upload.required else " (not required)"
     name = f"{upload.provider}{optional}"
     match upload.state:
@@ -125,11 +127,19 @@ def _upload(upload: read.UploadRow, provider: read.ProviderRow, now: int) -> Gat
         attempt = f"attempt {upload.attempts} failed: {upload.error_message}"
         again = f"{attempt}; again {_when(upload.next_attempt_at, now)}"
         return Gate(name, False, again, upload.error_hint or "")
+    if upload.provider in unasked:
+        return Gate(name, False, "queued until `uploaderd ensure` asks for it: auto_upload = false")
     others = f", beside {provider.waiting - 1} others" if provider.waiting > 1 else ""
     return Gate(name, None, f"queued{others}")
 
 
-def _next(row: read.RecordingRow, providers: dict[str, read.ProviderRow], hint: str, now: int) -> str:
+def _next(
+    row: read.RecordingRow,
+    providers: dict[str, read.ProviderRow],
+    unasked: frozenset[str],
+    hint: str,
+    now: int,
+) -> str:
     if row.state == RecordingState.SAFE and all(
         u.state == UploadState.VERIFIED for u in row.uploads.values()
     ):
@@ -146,7 +156,10 @@ def _next(row: read.RecordingRow, providers: dict[str, read.ProviderRow], hint: 
     for upload in waiting:
         if upload.next_attempt_at is not None:
             return f"{upload.provider} is tried again {_when(upload.next_attempt_at, now)}"
-    if any(upload.state == UploadState.QUEUED for upload in waiting):
+    queued = [upload.provider for upload in waiting if upload.state == UploadState.QUEUED]
+    if queued and unasked.issuperset(queued):
+        return "nothing, until somebody asks: `uploaderd ensure` sends it"
+    if queued:
         return "it is sent as soon as its turn comes"
     return "its upload goes on"
 
