@@ -33,7 +33,7 @@ def of_type(key: Key, config: Config) -> Key:
     """("providers", "nas", "path") -> ("providers", "directory", "path"); the name of a source -> "*"."""
     if key[0] == "providers":
         return (key[0], config.providers[key[1]].type, *key[2:])
-    return (key[0], "*", *key[2:]) if key[0] == "sources" else key
+    return (key[0], "*", *key[2:]) if key[0] in ("sources", "webhooks") else key
 
 
 def test_the_example_loads_as_it_is() -> None:

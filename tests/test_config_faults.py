@@ -220,7 +220,7 @@ def accepted(tmp_path: Path, *, complete: bool = True, **parts: str) -> Config:
         (
             "rest",
             "[foo]\nx = 1",
-            "foo: unknown table; there are [ledger], [daemon], [web], [sources.NAME], [providers.NAME]",
+            "foo: unknown table; there are [ledger], [daemon], [web], [heartbeat], [sources.NAME], [prov",
         ),
         ("rest", "[web]\nzzzzz = 1", "web.zzzzz: unknown key; [web] knows socket, "),
         ("rest", '[damon]\nlog_level = "info"', 'damon: unknown key; did you mean "daemon"?'),

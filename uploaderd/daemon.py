@@ -23,6 +23,7 @@ from uploaderd.draining import drain, last_words, left
 from uploaderd.errors import LedgerBroken, LedgerError, LedgerFull
 from uploaderd.finished import ignore_lease_signals
 from uploaderd.generation import Generation, Registered, register
+from uploaderd.heartbeat import beat
 from uploaderd.ledger import Event, Ledger, Transaction, read, work
 from uploaderd.ledger.lock import Holder
 from uploaderd.ledger.wanted import EVERYTHING
@@ -31,7 +32,7 @@ from uploaderd.logs import register_secret
 from uploaderd.logs.setup import configure as configure_logs
 from uploaderd.logs.setup import get_logger
 from uploaderd.notice import effective_lines, switched
-from uploaderd.notify import ServiceManager, standing
+from uploaderd.notify import ServiceManager, found, standing
 from uploaderd.serving import Serving
 
 log = get_logger(__name__)
@@ -172,6 +173,7 @@ class Daemon:
         self._work = asyncio.create_task(generation.run(), name="generation")
         watching = asyncio.create_task(self._until_done(generation), name="until-done")
         changed = asyncio.create_task(self._changed.wait())
+        beating = asyncio.create_task(self._beat(self._config), name="heartbeat")
         self._manager.ready()
         if self._stop.is_set():
             self._manager.stopping()
@@ -184,6 +186,7 @@ class Daemon:
         finally:
             watching.cancel()
             changed.cancel()
+            beating.cancel()
         if watching.done():
             watching.result()
         if self._again is not None:
@@ -271,6 +274,15 @@ class Daemon:
             return await asyncio.to_thread(standing, self._config, holder, live, self._clock.now())
 
         await self._manager.keep_telling(self.live.alive, line, self._clock)
+
+    async def _beat(self, config: Config) -> None:
+        holder = Holder(os.getpid(), __version__, self._clock.now())
+
+        async def word() -> str:
+            live, now = self.live.values(), self._clock.now()
+            return (await asyncio.to_thread(found, config, holder, live, now))["state"]
+
+        await beat(config.heartbeat, word, self._clock)
 
     async def _take_rotated_secrets(self) -> None:
         """Read the configuration again once a secret file has changed beneath us."""

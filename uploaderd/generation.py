@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ from uploaderd.expecting import Expecting
 from uploaderd.finished import writer_has
 from uploaderd.intake import Intake, IntakeProvider
 from uploaderd.keys import text_of
-from uploaderd.ledger import Ledger, acts, health, intake, read
+from uploaderd.ledger import Ledger, acts, health, intake, outbox, read
 from uploaderd.ledger.queue import Turns
 from uploaderd.ledger.wanted import Wanted
 from uploaderd.logs.setup import get_logger
@@ -38,6 +38,7 @@ from uploaderd.providers.bounds import bounds
 from uploaderd.retention import Retention
 from uploaderd.retry import Backoff
 from uploaderd.sampling import Sampling
+from uploaderd.telling import Telling
 from uploaderd.upload import Wishes
 from uploaderd.waiting import Pause, unless
 from uploaderd.watcher import Watcher
@@ -49,12 +50,17 @@ RESTART_SECONDS: Final = (1.0, 5.0, 15.0, 60.0)
 """Pauses before a part of the daemon that failed unexpectedly is begun again."""
 
 
+LAST_WORDS_SECONDS: Final = 3.0
+"""What webhooks may take when all else has ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class Registered:
     """The ledger's ids of what the configuration names."""
 
     sources: dict[str, int]
     providers: dict[str, int]
+    webhooks: dict[str, int]
     used: frozenset[str]
     """Providers that hold at least one verified copy."""
     paused_sources: frozenset[str] = frozenset()
@@ -80,10 +86,13 @@ async def register(config: Config, ledger: Ledger) -> Registered:
     }
     enabled = frozenset(id_ for name, id_ in providers.items() if config.providers[name].enabled)
     await ledger.insist_in_need(health.configured, enabled)
+    webhooks = await ledger.insist_in_need(
+        outbox.configured, {name: webhook.events for name, webhook in config.webhooks.items()}
+    )
     used = await ledger.insist_in_need(lambda tx: read.used_providers(tx.conn))
     paused_sources = await ledger.insist_in_need(acts.paused, "source")
     paused_providers = await ledger.insist_in_need(acts.paused, "provider")
-    return Registered(sources, providers, used, paused_sources, paused_providers)
+    return Registered(sources, providers, webhooks, used, paused_sources, paused_providers)
 
 
 def intake_of(config: Config, registered: Registered, ledger: Ledger, *, wake: Callable[[], None]) -> Intake:
@@ -134,6 +143,9 @@ class Generation:
             clock,
         )
         self._retention = Retention(config.ledger.keep_for, ledger, clock)
+        self._tellings = [
+            Telling(name, registered.webhooks[name], config, ledger, clock) for name in config.webhooks
+        ]
         self._sampling = Sampling(
             lambda: {registered.providers[name]: pool.meter.total for name, pool in self.pools.items()},
             ledger,
@@ -217,14 +229,33 @@ class Generation:
                 )
                 for name, cleaner in self.cleaners.items()
             ]
-            for name, pool in self.pools.items():
+            working = [
                 group.create_task(self._supervise(f"provider {name}", pool.run), name=f"pool:{name}")
+                for name, pool in self.pools.items()
+            ]
+            telling = [
+                group.create_task(self._supervise("webhook", telling.run)) for telling in self._tellings
+            ]
             watching.append(group.create_task(self._ledger.failure(), name="ledger-failure"))
             watching.append(group.create_task(self._supervise("retention", self._retention.run)))
             watching.append(group.create_task(self._supervise("sampling", self._sampling.run)))
             watching.append(group.create_task(self._supervise("expecting", self._expecting.run)))
             await self._stopping.wait()
             for task in watching:
+                task.cancel()
+            await self._tell_the_last(working, telling)
+
+    async def _tell_the_last(
+        self, working: Collection[asyncio.Task[None]], telling: Collection[asyncio.Task[None]]
+    ) -> None:
+        """What became of the last uploads is told too, if receivers answer: the ledger may end with us."""
+        if working:
+            await asyncio.wait(working)
+        for one in self._tellings:
+            one.stop()
+        if telling:
+            _, late = await asyncio.wait(telling, timeout=LAST_WORDS_SECONDS)
+            for task in late:
                 task.cancel()
 
     async def _watch(self, name: str) -> None:
@@ -336,6 +367,8 @@ class Generation:
     async def _safe(self, claim: Claim) -> None:
         providers = await self._ledger.run(lambda tx: read.holders(tx.conn, claim.recording_id))
         took = (self._clock.now() - claim.finished_at) / 1000
+        for telling in self._tellings:
+            telling.wake()
         log.info("recording safe", providers=providers, seconds_since_finished=round(took, 3))
         if (cleaner := self.cleaners.get(claim.source)) is not None:
             cleaner.wake()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, NewType
+from typing import Final, Literal, NewType, get_args
 
 Milliseconds = NewType("Milliseconds", int)
 Token = NewType("Token", str)
@@ -104,6 +104,21 @@ class FinishedBy(StrEnum):
 
 Order = Literal["oldest", "newest", "smallest"]
 """What goes first among the recordings that wait."""
+
+
+Occasion = Literal[
+    "recording.safe",
+    "recording.failed",
+    "recording.lost",
+    "recording.held",
+    "provider.paused",
+    "provider.resumed",
+    "source.silent",
+    "source.heard",
+]
+"""What a webhook may be told."""
+
+OCCASIONS: Final[tuple[Occasion, ...]] = get_args(Occasion)
 
 
 class OnConflict(StrEnum):

@@ -7,7 +7,7 @@ from typing import Any
 
 from uploaderd.config import Config, effective
 
-_NAMED = ("sources", "providers")
+_NAMED = ("sources", "providers", "webhooks")
 
 
 def effective_lines(config: Config) -> Iterator[dict[str, object]]:

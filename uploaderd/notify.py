@@ -144,12 +144,12 @@ class ServiceManager:
 
 def standing(config: Config, holder: Holder, live: Mapping[str, object], now: int) -> str:
     """How things stand, in one line, as `status` would say it: `SAFE, 412 recordings`. Blocks."""
-    return summary(_status(config, holder, live, now))
+    return summary(found(config, holder, live, now))
 
 
-def summary(found: Status) -> str:
+def summary(told: Status) -> str:
     """The word, and the figure or the reason that belongs to it."""
-    counts, word = found["recordings"], found["state"]
+    counts, word = told["recordings"], told["state"]
     waiting = f"{counts['waiting']:,} waiting"
     match word:
         case Word.SAFE:
@@ -158,11 +158,11 @@ def summary(found: Status) -> str:
         case Word.BEHIND:
             return f"{word}, {waiting}"
         case _:
-            return f"{word}: {found['reasons'][0]}"
+            return f"{word}: {told['reasons'][0]}"
 
 
-def _status(config: Config, holder: Holder, live: Mapping[str, object], now: int) -> Status:
-    """The status. A ledger that cannot be read is part of it."""
+def found(config: Config, holder: Holder, live: Mapping[str, object], now: int) -> Status:
+    """The status, without a look at the disks. Blocks. A ledger that cannot be read is part of it."""
     path = config.ledger.path
     try:
         with closing(connect_readonly(path)) as conn:

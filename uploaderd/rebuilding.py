@@ -113,7 +113,7 @@ async def rebuild(
 def _used(config: Config) -> frozenset[str]:
     """Directories that must have a marker: those that the old ledger knows, or all if it cannot tell."""
     try:
-        with closing(connect_readonly(config.ledger.path)) as conn:
+        with closing(connect_readonly(config.ledger.path, outdated=True)) as conn:
             return read.used_providers(conn)
     except (LedgerError, sqlite3.Error):
         return frozenset(config.providers)

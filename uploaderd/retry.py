@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Final
+
+from uploaderd.model import Milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,22 @@ class Backoff:
         return retry_after + random() * self.base
 
 
+def asked_for(text: str | None, now: Milliseconds) -> float | None:
+    """Seconds from a `Retry-After` header: a number, or an HTTP date (RFC 9110, 10.2.3).
+
+    `now`: the wall clock.
+    """
+    if not text:
+        return None
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now / 1000)
+
+
 UPLOADS: Final = Backoff(base=1.0, cap=300.0)
 """Between attempts of one upload."""
 
@@ -46,6 +66,9 @@ PARTS: Final = Backoff(base=0.25, cap=8.0)
 
 PART_TRIES: Final = 4
 """Tries of one part before the attempt ends; the upload's own backoff takes over then."""
+
+MESSAGES: Final = Backoff(base=1.0, cap=300.0)
+"""Between tries of a webhook's message."""
 
 PROBES: Final = Backoff(base=2.0, cap=60.0)
 """Between probes of a provider that is down or paused: at most a minute after it is mended."""

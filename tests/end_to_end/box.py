@@ -52,7 +52,7 @@ class Said:
 
 @dataclass
 class Box:
-    """`sources` and `providers` are the configuration's tables; change them, then `write`.
+    """`sources`, `providers` and `more` are the configuration's tables; change them, then `write`.
 
     `sockets` is a folder with a short path: a Unix socket's may have 107 bytes.
     """
@@ -62,6 +62,7 @@ class Box:
     sources: Tables = field(default_factory=dict)
     providers: Tables = field(default_factory=dict)
     daemon: dict[str, Any] = field(default_factory=dict)
+    more: Tables = field(default_factory=dict)
     _daemon: DaemonProcess | None = field(default=None, init=False)
 
     @property
@@ -89,6 +90,7 @@ class Box:
             "ledger": {"path": str(self.ledger)},
             "web": {"socket": str(self.sockets / "control.sock")},
             "daemon": self.daemon,
+            **self.more,
             **{f"sources.{name}": table for name, table in self.sources.items()},
             **{f"providers.{name}": table for name, table in self.providers.items()},
         }

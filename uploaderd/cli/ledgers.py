@@ -47,7 +47,7 @@ def check(context: typer.Context, config: ConfigFile = None) -> None:
 
     loaded = configuration(context, config)
     sound = True
-    with ledger(loaded) as conn:
+    with ledger(loaded, outdated=True) as conn:
         for finding in examine(conn):
             sound = sound and not finding.wrong
             say.data(f"{finding.what:10}  {'WRONG' if finding.wrong else 'ok':5}  {finding.seen}")
@@ -79,7 +79,7 @@ def backup(
     loaded = configuration(context, config)
     if file.resolve() == loaded.ledger.path.resolve():
         raise typer.BadParameter(f"{file} is the ledger itself")
-    with ledger(loaded) as conn:
+    with ledger(loaded, outdated=True) as conn:
         try:
             size = copy(conn, file, replace=force)
         except FileExistsError:
@@ -117,7 +117,7 @@ def export(
 
     loaded = configuration(context, config)
     start = _moment(since) if since is not None else None
-    with ledger(loaded) as conn:
+    with ledger(loaded, outdated=True) as conn:
         if file == Path("-"):
             for line in lines(conn, start):
                 say.data(line)
@@ -191,7 +191,7 @@ def _must_be_damaged(path: Path) -> None:
     if not path.exists():
         return
     try:
-        with closing(connect_readonly(path)) as conn:
+        with closing(connect_readonly(path, outdated=True)) as conn:
             if any(finding.wrong for finding in examine(conn)):
                 return
     except LedgerTooNew:

@@ -53,15 +53,15 @@ def configuration(
 
 
 @contextmanager
-def ledger(config: Config) -> Iterator[sqlite3.Connection]:
-    """The ledger, to be read.
+def ledger(config: Config, *, outdated: bool = False) -> Iterator[sqlite3.Connection]:
+    """The ledger, to be read; if it is `outdated`, too.
 
     Raises:
         LedgerError: it is not there, or cannot be read.
     """
     from uploaderd.ledger.reading import connect_readonly, unreadable
 
-    conn = connect_readonly(config.ledger.path)
+    conn = connect_readonly(config.ledger.path, outdated=outdated)
     try:
         yield conn
     except sqlite3.Error as error:

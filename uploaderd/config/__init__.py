@@ -4,8 +4,8 @@
     config.sources["cameras"].quiet_time(lease=True, network=False)
     config.required_for("cameras").count
 
-The tables and their keys are in `tables`, `source` and `provider`; where values come from in `layers`
-and `load`; what cannot be together in `contradictions`.
+The tables and their keys are in `tables`, `source`, `provider` and `telling`; where values come from in
+`layers` and `load`; what cannot be together in `contradictions`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from uploaderd.config.provider import AzureProvider, DirectoryProvider, GcsProvi
 from uploaderd.config.show import effective, text
 from uploaderd.config.source import Cleanup, Source
 from uploaderd.config.tables import Daemon, Ledger, Web
+from uploaderd.config.telling import Heartbeat, Webhook
 from uploaderd.config.whole import Config, Requirement
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Daemon",
     "DirectoryProvider",
     "GcsProvider",
+    "Heartbeat",
     "Ledger",
     "NoConfigurationError",
     "Provider",
@@ -35,6 +37,7 @@ __all__ = [
     "S3Provider",
     "Source",
     "Web",
+    "Webhook",
     "Window",
     "effective",
     "load",

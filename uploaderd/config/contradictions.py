@@ -71,6 +71,9 @@ def lacks(config: Config, env: Mapping[str, str]) -> Iterator[Fault]:
     for name, provider in config.providers.items():
         for key, message in provider.lacks():
             yield Fault(("providers", name, key), message)
+    for name, webhook in config.webhooks.items():
+        for key, message in webhook.lacks():
+            yield Fault(("webhooks", name, key), message)
     for name, source in config.sources.items():
         for variable in re.findall(r"\{env:(\w+)\}", source.key):
             if not env.get(variable):

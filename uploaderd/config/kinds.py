@@ -143,9 +143,16 @@ def _proxy(value: SecretStr) -> SecretStr:
     return value
 
 
+def _secret_url(value: SecretStr) -> SecretStr:
+    _http(_secret(value).get_secret_value(), "https://host/path")
+    return value
+
+
 Url = Annotated[str, AfterValidator(_url)]
 ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy), _json(lambda _: SET)]
 """May hold a password: a secret like the others."""
+SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url), _json(lambda _: SET)]
+"""Whoever knows it may use it: the token is in its path or query."""
 
 LocalPath = Path
 """Made absolute by `load`: relative to the file's folder, `~` expanded."""

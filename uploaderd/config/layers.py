@@ -28,7 +28,7 @@ from uploaderd.config.whole import Config, Key
 PREFIX: Final = "UPLOADERD_"
 SEPARATOR: Final = "__"
 
-NAMED: Final = ("sources", "providers")
+NAMED: Final = ("sources", "providers", "webhooks")
 """The tables of tables."""
 
 CONFIG_VARIABLE: Final = "UPLOADERD_CONFIG"
@@ -82,7 +82,7 @@ class Layer(PydanticBaseSettingsSource):
         return here
 
     def names(self, table: str) -> tuple[str, ...]:
-        """The names below `sources` or `providers`."""
+        """The names below `sources`, `providers` or `webhooks`."""
         named = self.values.get(table)
         return tuple(named) if isinstance(named, dict) else ()
 

@@ -86,7 +86,7 @@ def _dropped_in(over: Sequence[Layer], env: Mapping[str, str], *, complete: bool
         # Of whoever only reads the ledger no secret is asked for.
         return not complete or any(layer.get(key) for layer in over)
 
-    named = {name for layer in over for table in layers.NAMED for name in layer.names(table)}
+    named = {name for layer in over for table in ("sources", "providers") for name in layer.names(table)}
     if named - NAMES:
         return None
     dropin = of_dropin(env, given)

@@ -36,7 +36,7 @@ def faults(error: ValidationError, names: Mapping[str, tuple[str, ...]]) -> Iter
 
     Args:
         error: as pydantic raised it.
-        names: those below "sources" and "providers", in all layers together.
+        names: those below "sources", "providers" and "webhooks", in all layers together.
     """
     for detail in error.errors(include_url=False):
         key, item, place = _place(detail["loc"])

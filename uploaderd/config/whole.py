@@ -15,6 +15,7 @@ from uploaderd.config.provider import Provider
 from uploaderd.config.secret_files import SecretFiles
 from uploaderd.config.source import Source
 from uploaderd.config.tables import Daemon, Ledger, Web
+from uploaderd.config.telling import Heartbeat, Webhook
 
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 Key = tuple[str, ...]
@@ -59,8 +60,10 @@ class Config(BaseSettings):
     ledger: Ledger = Ledger()
     daemon: Daemon = Daemon()
     web: Web = Web()
+    heartbeat: Heartbeat = Heartbeat()
     sources: dict[Name, Source] = {}
     providers: dict[Name, Annotated[Provider, Field(discriminator="type")]] = {}
+    webhooks: dict[Name, Webhook] = {}
 
     _file: Path | None = PrivateAttr(default=None)
     _origins: Mapping[Key, str] = PrivateAttr(default_factory=dict)
@@ -147,7 +150,7 @@ class Config(BaseSettings):
 
     def secrets(self) -> Iterator[str]:
         """Every secret's value, so that logs can mask it wherever it turns up."""
-        for table in (self.web, *self.providers.values()):
+        for table in (self.web, self.heartbeat, *self.providers.values(), *self.webhooks.values()):
             yield from _secrets(table)
 
 

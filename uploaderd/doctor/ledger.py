@@ -37,7 +37,7 @@ def looks(config: Config) -> Iterator[tuple[str, Look]]:
 def used_providers(config: Config) -> frozenset[str]:
     """Names of providers that hold a proven copy, as far as the ledger can be read."""
     try:
-        with closing(connect_readonly(config.ledger.path)) as conn:
+        with closing(connect_readonly(config.ledger.path, outdated=True)) as conn:
             return frozenset(row.name for row in read.providers(conn) if row.verified)
     except LedgerError:
         return frozenset()
@@ -52,7 +52,7 @@ def _file(path: Path) -> Found:
             )
         return ok(f"{path} is not there yet: the daemon makes it")
     try:
-        connect_readonly(path).close()
+        connect_readonly(path, outdated=True).close()
     except LedgerError as error:
         if not os.access(path, os.R_OK, effective_ids=True):
             return warn(

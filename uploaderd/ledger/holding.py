@@ -12,6 +12,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from sqlite_utils import Database
 
 from uploaderd.errors import LedgerBroken, LedgerError, LedgerFull
+from uploaderd.ledger import outbox
 from uploaderd.ledger.chain import Event
 from uploaderd.ledger.lock import LedgerLock
 from uploaderd.ledger.reading import BUSY_TIMEOUT_MS, look, unreadable
@@ -50,7 +51,7 @@ class Ledger:
         self._clock = clock
         self._version = version
         self._lock: LedgerLock | None = None
-        self._writer = Writer(lambda: _connect(path), clock, Reserve(path))
+        self._writer = Writer(lambda: _connect(path), clock, Reserve(path), outbox.settle)
         self._failed = asyncio.Event()
         self._hurrying = asyncio.Event()
         self._mending: asyncio.Task[None] | None = None

@@ -20,14 +20,17 @@ MIGRATION_SET: Final = "uploaderd"
 MIGRATIONS_TABLE: Final = "_sqlite_migrations"
 """Where sqlite-utils records the migrations that a file has had."""
 
-KNOWN_MIGRATIONS: Final = ("m001_first", "m002_silence")
+KNOWN_MIGRATIONS: Final = ("m001_first", "m002_silence", "m003_webhooks")
 """Those that this version has (`schema.migrations`, in order)."""
 
 BUSY_TIMEOUT_MS: Final = 30_000
 
 
-def connect_readonly(path: Path) -> sqlite3.Connection:
+def connect_readonly(path: Path, *, outdated: bool = False) -> sqlite3.Connection:
     """A reading connection; sees only what is durable.
+
+    `outdated`: of a ledger too that an older version wrote, for who only copies it or looks whether it is
+    whole.
 
     Raises:
         LedgerError: there is no ledger, or it may not be read.
@@ -52,12 +55,27 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
             conn.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
             conn.execute("PRAGMA temp_store = MEMORY")  # as the writing one, and for the same reason
             empty = look(conn, path)
+            if not (empty or outdated):
+                _must_be_current(conn, path)
         except sqlite3.Error as error:
             raise unreadable(path, error) from error
         if empty:
             raise LedgerError(f"the ledger {path} is still empty", "its daemon is just starting: ask again")
         stack.pop_all()
         return conn
+
+
+def _must_be_current(conn: sqlite3.Connection, path: Path) -> None:
+    if len(_applied(conn)) < len(KNOWN_MIGRATIONS):
+        raise LedgerError(
+            f"the ledger {path} is still as an older uploaderd wrote it",
+            "restart the daemon: it makes a backup, and brings the ledger up to date",
+        )
+
+
+def _applied(conn: sqlite3.Connection) -> set[str]:
+    rows = conn.execute(f"SELECT name FROM {MIGRATIONS_TABLE} WHERE migration_set = ?", (MIGRATION_SET,))
+    return {row[0] for row in rows}
 
 
 def look(conn: sqlite3.Connection, path: Path) -> bool:
@@ -68,13 +86,7 @@ def look(conn: sqlite3.Connection, path: Path) -> bool:
     (application_id,) = conn.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID or MIGRATIONS_TABLE not in tables:
         raise LedgerError(f"{path} is an SQLite file, but no ledger", "set [ledger] path to another file")
-    applied = {
-        row[0]
-        for row in conn.execute(
-            f"SELECT name FROM {MIGRATIONS_TABLE} WHERE migration_set = ?", (MIGRATION_SET,)
-        )
-    }
-    if unknown := applied - set(KNOWN_MIGRATIONS):
+    if unknown := _applied(conn) - set(KNOWN_MIGRATIONS):
         raise LedgerTooNew(
             f"the ledger {path} was written by a newer uploaderd (it has {', '.join(sorted(unknown))});"
             " it was left untouched",

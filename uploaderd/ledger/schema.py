@@ -15,7 +15,7 @@ from typing import Final
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from uploaderd.ledger import samples, silence, tally
+from uploaderd.ledger import outbox, samples, silence, tally
 from uploaderd.ledger.reading import APPLICATION_ID, MIGRATION_SET
 
 # A migration that is added here is named in `reading.KNOWN_MIGRATIONS` too.
@@ -363,4 +363,11 @@ def m001_first(db: Database) -> None:
 def m002_silence(db: Database) -> None:
     """When each source was last heard of."""
     for statement in silence.CHANGES:
+        db.conn.execute(statement)
+
+
+@migrations()
+def m003_webhooks(db: Database) -> None:
+    """What is to be told, and to whom."""
+    for statement in (*outbox.TABLES, *outbox.TRIGGERS):
         db.conn.execute(statement)

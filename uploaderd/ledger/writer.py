@@ -59,7 +59,8 @@ class Writer:
     """Runs requests, in the order they came, on its own thread.
 
     `connect` opens the connection, on the thread that will use it; `clock` gives milliseconds. `reserve`
-    is what a full disk leaves to requests `in_need`, and to no others.
+    is what a full disk leaves to requests `in_need`, and to no others. `settle` ends each transaction: it
+    sees what all of its requests together have come to.
     """
 
     def __init__(
@@ -67,10 +68,12 @@ class Writer:
         connect: Callable[[], sqlite3.Connection],
         clock: Callable[[], Milliseconds],
         reserve: Reserve,
+        settle: Callable[[Transaction], None],
     ) -> None:
         self._connect = connect
         self._clock = clock
         self._reserve = reserve
+        self._settle = settle
         self._requests: SimpleQueue[_Request | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._turns = 0
@@ -199,6 +202,7 @@ class Writer:
                     self._note(error)
                     results.append((request, None, error))
                 conn.execute("RELEASE request")
+            self._settle(transaction)
             conn.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 -- every caller must hear that nothing was written
             history.forget()

@@ -110,6 +110,21 @@ class TroubledLine(TypedDict):
     hint: str
 
 
+class WebhookLine(TypedDict):
+    """A webhook. `waiting`, `delivered` and `given_up` are messages.
+
+    Its trouble changes the one word in nothing: recordings are as safe as they are, whoever hears of it.
+    """
+
+    name: str
+    waiting: int
+    delivered: int
+    given_up: int
+    last_delivered_at: str | None
+    next_try_at: str | None
+    problem: Problem | None
+
+
 class LedgerLine(TypedDict):
     path: str
     problem: Problem | None
@@ -128,6 +143,7 @@ class Status(TypedDict):
     providers: list[ProviderLine]
     uploading: list[UploadingLine]
     sources: list[SourceLine]
+    webhooks: list[WebhookLine]
     troubled: list[TroubledLine]
 
 

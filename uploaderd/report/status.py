@@ -14,7 +14,7 @@ from uploaderd.config import Config, Source
 from uploaderd.config.units import format_duration
 from uploaderd.errors import LedgerError
 from uploaderd.keys import text_of
-from uploaderd.ledger import find, read
+from uploaderd.ledger import find, outbox, read
 from uploaderd.ledger.lock import Holder
 from uploaderd.model import FailureClass, ProviderState, RecordingState, SourceState, Word
 from uploaderd.report import model
@@ -97,6 +97,7 @@ def status(
             "providers": _providers(conn, config, live),
             "uploading": _uploading(conn, live) if holder is not None else [],
             "sources": _sources(conn, config, disks, live),
+            "webhooks": _webhooks(conn, config),
             "troubled": _troubled(conn),
         }
     finally:
@@ -318,6 +319,29 @@ def _unseen(folders: str | None) -> Problem | None:
     if folders is None:
         return None
     return _problem(FailureClass.RECORDING, unseen_folders(folders), UNSEEN_HINT, None)
+
+
+def _webhooks(conn: sqlite3.Connection | None, config: Config) -> list[model.WebhookLine]:
+    """Those of the configuration, in its order."""
+    rows = {row.name: row for row in outbox.webhooks(conn)} if conn is not None else {}
+    none = outbox.WebhookRow("", 0, 0, 0, None, None, None, None, None)
+    return [
+        {
+            "name": name,
+            "waiting": row.waiting,
+            "delivered": row.delivered,
+            "given_up": row.given_up,
+            "last_delivered_at": time_of(row.last_delivered_at),
+            "next_try_at": time_of(row.next_try_at),
+            "problem": _problem(
+                FailureClass.TRANSIENT, row.problem_message, row.problem_hint, row.problem_since
+            )
+            if row.problem_message is not None
+            else None,
+        }
+        for name in config.webhooks
+        for row in (rows.get(name, none),)
+    ]
 
 
 def _troubled(conn: sqlite3.Connection | None) -> list[model.TroubledLine]:

@@ -33,6 +33,9 @@ def status_lines(status: Status) -> Iterator[Line]:
         yield from _uploading(status)
     yield Line("")
     yield from _sources(status)
+    if status["webhooks"]:
+        yield Line("")
+        yield from _webhooks(status)
     yield from _daemon(status)
 
 
@@ -168,6 +171,26 @@ def _sources(status: Status) -> Iterator[Line]:
             yield Line(f"{_INDENT}polled  {one['polling']}", Tone.LATE)
         if one["lease"] is False:
             yield Line(f"{_INDENT}finish  {_QUIET_ONLY}", Tone.LATE)
+
+
+def _webhooks(status: Status) -> Iterator[Line]:
+    rows = [("Webhooks", "waiting", "delivered", "given up", "last delivered")]
+    rows += [
+        (
+            f"  {one['name']}",
+            f"{one['waiting']:,}",
+            f"{one['delivered']:,}",
+            f"{one['given_up']:,}",
+            _ago(one["last_delivered_at"], status["at"]),
+        )
+        for one in status["webhooks"]
+    ]
+    header, *lines = table(rows, indent=0)
+    yield Line(header, Tone.QUIET)
+    for one, text in zip(status["webhooks"], lines, strict=True):
+        yield Line(text, Tone.LATE if one["problem"] is not None else Tone.PLAIN)
+        if one["problem"] is not None:
+            yield from _problem(one["problem"], status["at"])
 
 
 def _daemon(status: Status) -> Iterator[Line]:

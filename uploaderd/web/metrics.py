@@ -82,6 +82,7 @@ class _Told(Collector):
             yield _gauge("ledger_free_bytes", "Room on the ledger's disk.", (), [((), now.ledger_free)])
         yield from _providers(status)
         yield from _sources(status)
+        yield from _webhooks(status)
         if now.tallies is not None:
             yield from _recordings(status, now.tallies)
             yield from _attempts(status, now.tallies)
@@ -147,6 +148,28 @@ def _sources(status: Status) -> Iterator[Metric]:
         ("source",),
         [((one["name"],), one["free_bytes"]) for one in lines if one["free_bytes"] is not None],
     )
+
+
+def _webhooks(status: Status) -> Iterator[Metric]:
+    lines = status["webhooks"]
+    if not lines:
+        return
+    yield _gauge(
+        "webhook_failing", "Whether the receiver did not take the last message that it was sent.",
+        ("webhook",), [((one["name"],), one["problem"] is not None) for one in lines],
+    )  # fmt: skip
+    yield _gauge(
+        "webhook_waiting_messages", "Messages that wait to be delivered.",
+        ("webhook",), [((one["name"],), one["waiting"]) for one in lines],
+    )  # fmt: skip
+    yield _counter(
+        "webhook_delivered_messages", "Messages that the receiver took.",
+        ("webhook",), [((one["name"],), one["delivered"]) for one in lines],
+    )  # fmt: skip
+    yield _counter(
+        "webhook_given_up_messages", "Messages that were given up.",
+        ("webhook",), [((one["name"],), one["given_up"]) for one in lines],
+    )  # fmt: skip
 
 
 def _recordings(status: Status, tallies: Tallies) -> Iterator[Metric]:

@@ -70,6 +70,7 @@ def fragments(now: Now) -> dict[str, Html]:
         "uploading": sections.uploading(status),
         "lately": plots(now.lately, backlog, [one["name"] for one in status["providers"]]),
         "sources": sections.sources(status),
+        "webhooks": sections.webhooks(status),
     }
 
 
@@ -84,7 +85,7 @@ def overview(now: Now, config: Config, recordings: Html) -> str:
         tag("section", parts["counts"], id="counts", aria_label="Figures"),
         (_section(name, parts[name]) for name in ("person", "providers", "uploading", "lately")),
         _section("recordings", recordings),
-        _section("sources", parts["sources"]),
+        (_section(name, parts[name]) for name in ("sources", "webhooks")),
         _footer(now.status),
         live=True,
     )

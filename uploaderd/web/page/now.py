@@ -10,7 +10,7 @@ from typing import Final
 
 from uploaderd.model import ProviderState, SourceState, Word
 from uploaderd.report.lines import Tone, count, rate, size, span
-from uploaderd.report.model import ProviderLine, SourceLine, Status, UploadingLine, seconds_since
+from uploaderd.report.model import ProviderLine, SourceLine, Status, UploadingLine, WebhookLine, seconds_since
 from uploaderd.report.text import TONES, all_well
 from uploaderd.web.page.markup import Content, Html, join, tag
 from uploaderd.web.page.words import ago, chip, coarse, facts, mark, problem, section
@@ -220,6 +220,34 @@ def _source(one: SourceLine, now: str) -> Html:
         ),
         tag("div", problem(trouble, now), class_="trouble") if trouble is not None else None,
         class_=f"card is-{tone.value}",
+    )
+
+
+def webhooks(status: Status) -> Html:
+    """Who is told; nothing, where nobody is."""
+    if not status["webhooks"]:
+        return Html("")
+    return section(
+        "webhooks",
+        "Webhooks",
+        tag("div", (_webhook(one, status["at"]) for one in status["webhooks"]), class_="cards"),
+    )
+
+
+def _webhook(one: WebhookLine, now: str) -> Html:
+    trouble = one["problem"]
+    chipped = chip("ok", Tone.GOOD) if trouble is None else chip("failing", Tone.LATE)
+    return tag(
+        "article",
+        tag("header", tag("h3", one["name"]), chipped),
+        facts(
+            ("Waiting", f"{one['waiting']:,}"),
+            ("Delivered", f"{one['delivered']:,}"),
+            ("Given up", f"{one['given_up']:,}"),
+            ("Last delivered", ago(one["last_delivered_at"], now)),
+        ),
+        tag("div", problem(trouble, now), class_="trouble") if trouble is not None else None,
+        class_=f"card is-{Tone.LATE.value}" if trouble is not None else "card",
     )
 
 
