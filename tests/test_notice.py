@@ -21,6 +21,7 @@ def test_each_table_is_a_line_and_secrets_and_roles_are_set(tmp_path: Path) -> N
         "ledger",
         "daemon",
         "web",
+        "heartbeat",
         "sources.cameras",
         "providers.s3_main",
     ]
