@@ -7,9 +7,9 @@ be uploaded again and its file is there. A run over the whole ledger that is cut
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -31,7 +31,7 @@ from uploaderd.send import STALL_SECONDS, Watchdog
 log = get_logger(__name__)
 
 PAGE: Final = 64
-"""Recordings of which all copies are asked for before the place is noted from which to go on."""
+"""Recordings that are looked up at a time."""
 
 AT_ONCE: Final = 16
 DEEP_AT_ONCE: Final = 4
@@ -39,7 +39,7 @@ DEEP_AT_ONCE: Final = 4
 
 TELL_SECONDS: Final = 1.0
 NOTE_SECONDS: Final = 5.0
-"""How often it is told how far it is, and noted."""
+"""How often it is told how far it is, and noted from where to go on."""
 
 NAMED: Final = 50
 """Differences that are named in an answer; the others are counted, and in the history."""
@@ -107,11 +107,13 @@ class _Verifying:
         self._providers: Mapping[str, Openable] = {}
         self._pace = Pace(order.rate, acting.clock.monotonic, acting.clock.sleep)
         self._extent: dict[str, audit.Extent] = {}
+        self._place = Position(order.deep, 0, 0)
+        self._whole = order.recordings is None
         self._told = self._noted = acting.clock.monotonic()
 
     async def run(self) -> Mapping[str, Any]:
         rows = await rows_of(self._order, self._acting)
-        place = await self._begin()
+        place = self._place = await self._begin()
         self._extent = await self._acting.read(audit.extent, place.after, place.upto, rows)
         async with opened(self._acting, self._extent) as self._providers:
             begins = {
@@ -119,14 +121,14 @@ class _Verifying:
                 for name, one in self._extent.items()
             }
             await self._tell({"begins": begins})
+            if self._whole:
+                await self._acting.ledger.run(audit.cut_off, place)  # also of a run that is killed
             try:
-                while page := await self._acting.read(audit.kept, place.after, place.upto, rows, PAGE):
+                while page := await self._acting.read(audit.kept, self._place.after, place.upto, rows, PAGE):
                     await self._check(page)
-                    place = Position(place.deep, page[-1].row, place.upto)
-                    await self._note(place, whole=rows is None)
             finally:
-                if rows is None:
-                    await self._acting.ledger.run(audit.cut_off, place)
+                if self._whole:
+                    await self._acting.ledger.run(audit.cut_off, self._place)
         found = self._found
         detail = {
             "deep": self._order.deep,
@@ -135,7 +137,7 @@ class _Verifying:
             "doubtful": found.doubtful,
             "unasked": sum(found.unasked.values()),
         }
-        await self._acting.ledger.run(audit.ended, self._acting.who, detail, whole=rows is None)
+        await self._acting.ledger.run(audit.ended, self._acting.who, detail, whole=self._whole)
         return self._values()
 
     async def _begin(self) -> Position:
@@ -149,12 +151,21 @@ class _Verifying:
         return Position(self._order.deep, 0, await self._acting.read(awaiting.newest))
 
     async def _check(self, page: list[Kept]) -> None:
-        """Ask for all copies of these recordings."""
+        """Ask for all copies of these recordings.
+
+        The place to go on from follows recording by recording: of a page of large ones, read back on a
+        slow link, a day's work may be done when it is cut off.
+        """
+        ahead, done = deque(kept.row for kept in page), set[int]()
         room = asyncio.Semaphore(DEEP_AT_ONCE if self._order.deep else AT_ONCE)
 
         async def one(kept: Kept) -> None:
             async with room:
                 await self._check_one(kept)
+                done.add(kept.row)
+                while ahead and ahead[0] in done:
+                    self._place = replace(self._place, after=ahead.popleft())
+                await self._note()
                 await self._tell_at_times()
 
         try:
@@ -263,11 +274,11 @@ class _Verifying:
             self._told = now
             await self._tell(self._values())
 
-    async def _note(self, place: Position, *, whole: bool) -> None:
+    async def _note(self) -> None:
         now = self._acting.clock.monotonic()
-        if whole and now - self._noted >= NOTE_SECONDS:
+        if self._whole and now - self._noted >= NOTE_SECONDS:
             self._noted = now
-            await self._acting.ledger.run(audit.cut_off, place)
+            await self._acting.ledger.run(audit.cut_off, self._place)
 
     def _values(self) -> dict[str, Any]:
         found = self._found
