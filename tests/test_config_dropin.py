@@ -180,7 +180,7 @@ def test_whoever_wants_gcs_or_tavus_alone_needs_no_s3() -> None:
 
 def test_of_two_logins_to_azure_the_connection_string_wins_and_that_is_said() -> None:
     both = {
-        "AZURE_STORAGE_CONNECTION_STRING": "AccountName=a;AccountKey=not-a-real-key",
+        "AZURE_STORAGE_CONNECTION_STRING": "AccountName=account;AccountKey=not-a-real-key",
         "AZURE_STORAGE_ACCOUNT_KEY": "not-a-real-key",
     }
     config = loaded(AZURE | both | {"STORAGE_UPLOAD_MODE": "azure"})

@@ -32,6 +32,11 @@ GCS = 'type = "gcs"\nbucket = "b"\n'
         ("lock_mode", S3 + 'lock_mode = "compliance"'),
         ("connection_string", AZURE + 'connection_string = "not-a-real-secret"'),
         ("connection_string", AZURE + 'connection_string = "AccountName=a;not-a-real-secret"'),
+        (
+            "account",
+            AZURE + 'account = "a"\nconnection_string = "AccountName=b;AccountKey=not-a-real-secret"',
+        ),
+        ("container", AZURE.replace('"c"', '"My_Recordings"') + 'account = "a"'),
         ("sas_token", AZURE + 'account = "a"\nsas_token = "not-a-real-secret"'),
         ("tenant_id", AZURE + 'account = "a"\ntenant_id = "a b"\nclient_id = "c"'),
         ("endpoint_url", AZURE + 'account = "a"\nendpoint_url = "http://127.0.0.1:10000/a"'),

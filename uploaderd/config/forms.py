@@ -16,6 +16,7 @@ _REGION: Final = re.compile(r"(?![0-9]+$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z
 _SESSION: Final = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 _EXTERNAL: Final = re.compile(r"[\w+=,.@:/-]{1,1224}", re.ASCII)
 _TENANT: Final = re.compile(r"[A-Za-z0-9.-]+")
+_CONTAINER: Final = re.compile(r"[a-z0-9](?:-?[a-z0-9]){0,62}|\$root|\$web")
 _KMS_KEY: Final = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
 
 
@@ -66,6 +67,12 @@ SessionName = Annotated[Text, _like(_SESSION, "must have 2 to 64 letters, digits
 ConnectionString = Annotated[Secret, AfterValidator(_connection_string)]
 SasToken = Annotated[Secret, BeforeValidator(_sas), AfterValidator(_signed)]
 Tenant = Annotated[Text, _like(_TENANT, "is not a tenant: its id, or its domain")]
+Container = Annotated[
+    Text,
+    _like(
+        _CONTAINER, "is not a container's name: small letters and digits, with single hyphens between them"
+    ),
+]
 KmsKeyName = Annotated[Text, _like(_KMS_KEY, 'is not "projects/P/locations/L/keyRings/R/cryptoKeys/K"')]
 
 MOST_TAGS: Final = 10

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from uploaderd.config.bandwidth import Bandwidth
 from uploaderd.config.forms import (
     ConnectionString,
+    Container,
     ExternalId,
     KmsKeyName,
     Region,
@@ -227,7 +228,7 @@ class AzureProvider(AnyCloud):
     PART_SIZES = (1, 4_000 * _MIB, 1)
 
     type: Literal["azure"] = Field(description="`azure`.")
-    container: Bucket = Field(description="The container's name.")
+    container: Container = Field(description="The container's name.")
     account: Text | None = Field(None, description="The storage account's name.")
     connection_string: ConnectionString | None = Field(
         None, description="Login: a connection string; it names the account too."
@@ -254,9 +255,13 @@ class AzureProvider(AnyCloud):
         """The account's name, from the connection string if that is where it is; it is not a secret."""
         if self.account:
             return self.account
+        endpoint = self._in_connection_string("BlobEndpoint")
+        return self._in_connection_string("AccountName") or endpoint.partition("?")[0] or "unnamed"
+
+    def _in_connection_string(self, name: str) -> str:
+        """What the connection string says of the account; "" if it does not, or if there is none."""
         string = self.connection_string.get_secret_value() if self.connection_string else ""
-        parts = dict(part.partition("=")[::2] for part in string.split(";"))
-        return parts.get("AccountName") or parts.get("BlobEndpoint", "").partition("?")[0] or "unnamed"
+        return dict(part.partition("=")[::2] for part in string.split(";")).get(name, "")
 
     def contradictions(self) -> Iterator[Contradiction]:
         yield from super().contradictions()
@@ -265,6 +270,9 @@ class AzureProvider(AnyCloud):
         logins += ["client_id"] if entra else []
         if len(logins) > 1:
             yield logins[1], "several logins (" + ", ".join(logins) + "); keep one"
+        named = self._in_connection_string("AccountName")
+        if self.account and named and self.account.lower() != named.lower():
+            yield "account", "is another one than the connection string names; keep one"
         if self.connection_string and self.endpoint_url:
             yield "endpoint_url", "the connection string names the endpoint already; keep one"
         if wrong := tags_wrong(self.tags):
