@@ -130,6 +130,20 @@ class Sender:
         await self._send_at_once(missing, sent)
         return tuple(sorted((*kept, *sent), key=lambda part: part.number))
 
+    async def still(self, receipts: Sequence[Part]) -> tuple[Part, ...]:
+        """The receipts up to the first that is not of what the file has now; it is read for that.
+
+        For a file that took the place of the one that they are of, and looks like it.
+        """
+        same: list[Part] = []
+        for receipt in receipts:
+            if not checksum.same(
+                await self._file.body(receipt.offset, receipt.size).digest(), receipt.checksum
+            ):
+                break
+            same.append(receipt)
+        return tuple(same)
+
     async def kept(self, held: Sequence[HeldPart], receipts: Sequence[Part]) -> list[Part]:
         """The held parts that need not be sent again.
 

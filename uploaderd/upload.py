@@ -314,6 +314,8 @@ class Upload:
         sender = Sender(self._provider, session, file, self._book, self._conditions, self._progress)
         kept: Sequence[Part] = ()
         if receipts is not None:
+            if file.identity.inode != self._claim.identity.inode:
+                receipts = await sender.still(receipts)
             kept = await sender.kept(await self._provider.parts(session), receipts)
             await self._book.resumed(kept)
         parts = await sender.send(kept)

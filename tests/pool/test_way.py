@@ -43,9 +43,8 @@ async def test_what_is_queued_arrives_whole_and_proven(rig: Rig, parts: float) -
     assert rig.safe == [b"a.mp4"]
 
 
-async def test_a_stop_in_mid_file_goes_on_where_it_was(rig: Rig) -> None:
-    content = content_of(6 * rig.place.part_size)
-    recording = await rig.queue("a.mp4", content)
+async def stop_after_two_parts(rig: Rig) -> None:
+    """Work, and stop cleanly in mid-file."""
     stopping = asyncio.Event()
 
     async def after_two_parts(name: str, seen: list[int] = []) -> None:  # noqa: B006 -- counts on purpose
@@ -58,6 +57,12 @@ async def test_a_stop_in_mid_file_goes_on_where_it_was(rig: Rig) -> None:
     async with rig.working():
         await asyncio.wait_for(stopping.wait(), 30)
     rig.ledger.hook = None
+
+
+async def test_a_stop_in_mid_file_goes_on_where_it_was(rig: Rig) -> None:
+    content = content_of(6 * rig.place.part_size)
+    recording = await rig.queue("a.mp4", content)
+    await stop_after_two_parts(rig)
     assert only(await rig.row(recording)).state == UploadState.QUEUED
     assert await stored(rig, "cams/a.mp4") is None, "nothing unfinished is visible"
     async with rig.working():
@@ -67,6 +72,22 @@ async def test_a_stop_in_mid_file_goes_on_where_it_was(rig: Rig) -> None:
     assert upload.resumed_from >= 2 * rig.place.part_size
     assert upload.bytes_sent == len(content), "not one byte was sent twice"
     assert [attempt["outcome"] for attempt in await rig.attempts(recording)] == ["verified", "stopped"]
+
+
+async def test_parts_of_a_file_that_was_replaced_are_never_mixed_in(rig: Rig) -> None:
+    """By one of the same size, time, beginning and end, in between: only its middle tells."""
+    old = content_of(6 * rig.place.part_size)
+    new = old[:100_000] + b"repaired" + old[100_008:]
+    recording = await rig.queue("a.mp4", old)
+    path = rig.folder / "a.mp4"
+    await stop_after_two_parts(rig)
+    assert only(await rig.row(recording)).state == UploadState.QUEUED
+    other = rig.write("repaired.mp4", new)
+    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    other.rename(path)
+    async with rig.working():
+        row = await rig.settled(recording)
+    assert await stored(rig, only(row).key) == new
 
 
 async def test_another_object_at_the_key_keeps_its_place(rig: Rig) -> None:
