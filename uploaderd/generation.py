@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final
 
 from uploaderd.allowance import Allowances
+from uploaderd.apart import must_be_apart
 from uploaderd.attempts import Surroundings
 from uploaderd.cleanup import Cleaner
 from uploaderd.clock import Clock
@@ -295,6 +296,9 @@ class Generation:
         config = self.config.providers[name]
 
         async def opened() -> Provider:
+            if isinstance(config, DirectoryProvider):
+                roots = {source: each.path for source, each in self.config.sources.items()}
+                await asyncio.to_thread(must_be_apart, config.path, roots)
             expects = isinstance(config, DirectoryProvider) and name in registered.used
             return await open_provider(name, config, expect_marker=expects)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from uploaderd import retry
+from uploaderd.apart import must_be_apart
 from uploaderd.clock import Clock
 from uploaderd.config import Config, DirectoryProvider
 from uploaderd.errors import Fault, LedgerError, LocalFault
@@ -150,6 +151,7 @@ class _Look:
         self.looked = Looked()
         self._name = name
         self._config = config.providers[name]
+        self._sources = {source: each.path for source, each in config.sources.items()}
         self._id = provider_id
         self._ledger = ledger
         self._clock = clock
@@ -160,6 +162,8 @@ class _Look:
         """Look for everything, or say in `looked.problem` why not."""
         expects = isinstance(self._config, DirectoryProvider) and self._marked
         try:
+            if isinstance(self._config, DirectoryProvider):
+                await asyncio.to_thread(must_be_apart, self._config.path, self._sources)
             provider = await open_provider(self._name, self._config, expect_marker=expects)
         except Fault as fault:
             self._give_up(fault)

@@ -264,3 +264,22 @@ async def test_a_rotated_secret_file_is_taken_without_being_told(
         await daemon.says("secret files have changed")
         await box.until_safe(1)
     assert right not in daemon.text()
+
+
+async def test_a_folder_that_leads_into_a_source_is_not_used_until_it_leads_elsewhere(
+    box: Box, places: Mapping[str, Place], tmp_path: Path
+) -> None:
+    """Through a link, which the configuration cannot show: the file would be taken for its own copy."""
+    folder = box.source(key="{path}")
+    (folder / "1.ts").write_bytes(b"one")
+    link = tmp_path / "nas"
+    link.symlink_to(folder)
+    box.send_to({"directory": places["directory"]})
+    box.providers["directory"]["path"] = str(link)
+    with box.run():
+        shown = await _paused(box, "directory")
+        assert "source hall" in shown["problem"]["message"]
+        assert [path.name for path in folder.iterdir()] == ["1.ts"], "nothing was written there"
+        link.with_name("new").symlink_to(places["directory"].settings["path"])
+        link.with_name("new").rename(link)
+        await _heals(box, places, "directory")
