@@ -60,12 +60,20 @@ def shown() -> Iterator[Show]:
 def _bars() -> Iterator[Show]:
     from rich.console import Console, Group
     from rich.live import Live
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, Task, TextColumn
     from rich.text import Text
+
+    from uploaderd.report.lines import rate
+
+    class Rate(ProgressColumn):
+        """In the units of everything else that is said: rich's own counts in thousands."""
+
+        def render(self, task: Task) -> Text:
+            return Text(rate(task.speed))
 
     name = TextColumn("{task.description}", markup=False)
     whole = Progress(name, BarColumn(), TextColumn("{task.fields[figures]}", markup=False))
-    each = Progress(name, BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn())
+    each = Progress(name, BarColumn(), DownloadColumn(binary_units=True), Rate())
     task = whole.add_task("", total=None, figures="")
     tasks: dict[str, TaskID] = {}
     console = Console(stderr=True, no_color=bool(os.environ.get("NO_COLOR")))
