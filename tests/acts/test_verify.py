@@ -11,7 +11,7 @@ import pytest
 from tests.acts.asking import asked
 from tests.acts.conftest import ME, events
 from tests.contract.place import Place
-from tests.end_to_end.box import Box
+from tests.end_to_end.box import Box, until
 from tests.end_to_end.places import assert_whole, content_of
 from tests.strict import Fault, Kind, StrictServer
 
@@ -239,3 +239,19 @@ async def test_a_provider_that_cannot_be_asked_is_no_difference(
         assert (said.code, said.out) == (69, "1 of 1 copy are there\n")
         assert "s3 could not be asked for 1 copy: " in said.err
         assert (await box.status())["recordings"]["safe"] == 1
+
+
+async def test_what_a_newer_version_replaced_is_missed_by_nobody(
+    box: Box, places: Mapping[str, Place]
+) -> None:
+    folder = box.source(key="{name}")
+    box.send_to(places)
+    for provider in box.providers.values():
+        provider["on_new_version"] = "replace"
+    with box.run() as daemon:
+        (folder / "a.ts").write_bytes(b"as it was recorded")
+        await until(lambda: len(daemon.said("recording safe")) == 1)
+        (folder / "a.ts").write_bytes(b"remuxed")
+        await until(lambda: len(daemon.said("recording safe")) == 2)
+        said = await box.uploaderd("verify")
+    assert (said.code, said.out, said.err) == (0, "4 of 4 copies are there\n", "")

@@ -18,6 +18,12 @@ from uploaderd.model import Checksum, Token
 _POSITION: Final = "verify"
 """Name in `meta` of where a run was cut off."""
 
+_KEPT: Final = (
+    "u.state = 'verified' AND NOT EXISTS (SELECT 1 FROM uploads later WHERE later.provider_id = u.provider_id"
+    " AND later.key = u.key AND later.id > u.id AND later.state = 'verified')"
+)
+"""The copy is still meant to be there: no later version took its key (`on_new_version = "replace"`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -73,7 +79,7 @@ def extent(
         name: Extent(copies, size)
         for name, copies, size in conn.execute(
             "SELECT p.name, count(*), sum(r.size) FROM recordings r JOIN uploads u ON u.recording_id = r.id"
-            f" JOIN providers p ON p.id = u.provider_id WHERE u.state = 'verified' AND {which}"
+            f" JOIN providers p ON p.id = u.provider_id WHERE {_KEPT} AND {which}"
             " GROUP BY p.id ORDER BY p.id",
             values,
         )
@@ -96,7 +102,7 @@ def kept(
     found = conn.execute(
         "SELECT r.id, s.name, r.path, r.size, r.crc32c, r.crc64nvme, r.past FROM recordings r"
         f" JOIN sources s ON s.id = r.source_id WHERE {which} AND EXISTS (SELECT 1 FROM uploads u"
-        f" WHERE u.recording_id = r.id AND u.state = 'verified') ORDER BY r.id LIMIT {limit}",
+        f" WHERE u.recording_id = r.id AND {_KEPT}) ORDER BY r.id LIMIT {limit}",
         values,
     ).fetchall()
     return [
@@ -126,7 +132,7 @@ def _copies(conn: sqlite3.Connection, row: int) -> tuple[Copy, ...]:
         for upload_id, provider, key, token, etag, version_id, proof_kind in conn.execute(
             "SELECT u.id, p.name, u.key, u.token, u.etag, u.version_id, u.proof_kind FROM uploads u"
             " JOIN providers p ON p.id = u.provider_id"
-            " WHERE u.recording_id = ? AND u.state = 'verified' ORDER BY u.id",
+            f" WHERE u.recording_id = ? AND {_KEPT} ORDER BY u.id",
             (row,),
         )
     )
