@@ -17,7 +17,7 @@ from uploaderd.candidates import Candidates
 from uploaderd.errors import FileFault, FileVanished, UploaderdError
 from uploaderd.finished import Judge, Verdict
 from uploaderd.ledger import connect_readonly
-from uploaderd.ledger.intake import present
+from uploaderd.ledger.beside import Beside
 from uploaderd.ledger.reading import unreadable as unreadable_ledger
 from uploaderd.model import FileIdentity, Milliseconds
 from uploaderd.settling import RETRY_SECONDS
@@ -106,7 +106,7 @@ class Sweep:
         try:
             unknown = strangers(
                 walk(self._root, under, self._takes, cannot_look, tally),
-                present(conn, self._source_id, under),
+                Beside(conn, self._source_id).at,
                 inodes=inodes,
                 stuck_too=stuck_too,
             )

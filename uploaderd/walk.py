@@ -1,8 +1,8 @@
 """What is on the disk, beside what the ledger has, both in the order of the paths' bytes.
 
-Neither side is ever held in memory, and no file costs a query. What is on the disk and not, or not so,
-in the ledger is a stranger. What is only in the ledger is left alone: a missing file may be a missing
-mount, and whoever sends it next finds out.
+Neither side is ever held in memory, and files that lie together share a query. What is on the disk and
+not, or not so, in the ledger is a stranger. What is only in the ledger is left alone: a missing file may
+be a missing mount, and whoever sends it next finds out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from uploaderd.ledger.intake import Present
+from uploaderd.ledger.beside import Present
 from uploaderd.model import FileIdentity
 
 LOST_FOUND: Final = b"lost+found"
@@ -132,28 +132,25 @@ def _passed_over(
 
 
 def strangers(
-    found: Iterator[Found], known: Iterator[Present], *, inodes: bool, stuck_too: bool = False
+    found: Iterator[Found],
+    known_at: Callable[[bytes], Present | None],
+    *,
+    inodes: bool,
+    stuck_too: bool = False,
 ) -> Iterator[Found]:
     """What of `found` the ledger does not have at that path, or has with another size, mtime or inode.
 
-    Both in the order of the paths' bytes.
-
     Args:
         found: from `walk`.
-        known: from `ledger.intake.present`.
+        known_at: what the ledger has at a path; asked in the order of `found` (`ledger.beside`).
         inodes: whether inodes count (not on network file systems).
         stuck_too: count recordings that are held or failed as strangers, so that they are looked at again.
     """
-    here = next(known, None)
     for file in found:
-        while here is not None and here.path < file.path:
-            here = next(known, None)
-        if here is None or here.path != file.path:
-            yield file
-            continue
-        identity = file.identity
+        here, identity = known_at(file.path), file.identity
         if (
-            identity.size != here.size
+            here is None
+            or identity.size != here.size
             or identity.mtime_ns != here.mtime_ns
             or (inodes and identity.inode != here.inode)
             or (stuck_too and here.stuck)

@@ -23,9 +23,9 @@ _NOW: Final = 1_795_000_000_000
 """Milliseconds since the epoch: November 2026."""
 
 _RECORDING: Final = (
-    "INSERT INTO recordings (id, source_id, path, local, size, mtime_ns, inode, device, fingerprint,"
+    "INSERT INTO recordings (id, source_id, path, past, local, size, mtime_ns, inode, device, fingerprint,"
     " found_at, finished_at, found_by, finished_by, needed, required, verified, safe_at)"
-    " VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'event', 'lease', ?, ?, ?, ?)"
+    " VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'event', 'lease', ?, ?, ?, ?)"
 )
 _UPLOAD: Final = (
     "INSERT INTO uploads (id, recording_id, provider_id, required, state, key, token, attempts, bytes_sent,"
@@ -103,7 +103,8 @@ def _rows(
         at = _NOW + number
         found = (one.mtime_ns, one.inode, one.device, number.to_bytes(16, "big"), at, at)
         counts = (len(names), len(names), len(names), at)
-        conn.execute(_RECORDING, (number, one.path, one.local, one.size, *found, *counts))
+        place = number if one.local == "removed" else 0  # as `removal` has it: no sweep walks what is gone
+        conn.execute(_RECORDING, (number, one.path, place, one.local, one.size, *found, *counts))
         for provider, name in enumerate(names, 1):
             upload += 1
             tries = 2 if provider <= retries else 1

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from uploaderd.candidates import Candidates
 from uploaderd.config import Source
-from uploaderd.ledger.intake import Present
+from uploaderd.ledger.beside import Present
 from uploaderd.model import FileIdentity, FoundBy
 from uploaderd.mounts import Mount, mount_of
 from uploaderd.patterns import Belonging, Patterns
@@ -127,16 +127,16 @@ def test_strangers_are_what_the_ledger_does_not_have_so(
     disk: dict[bytes, int], ledger: dict[bytes, int]
 ) -> None:
     found = (Found(path, FileIdentity(size, 1, 1, 1), 1) for path, size in sorted(disk.items()))
-    known = (Present(path, size, 1, 1, stuck=False) for path, size in sorted(ledger.items()))
-    told = [one.path for one in strangers(found, known, inodes=True)]
+    known = {path: Present(path, size, 1, 1, stuck=False) for path, size in ledger.items()}
+    told = [one.path for one in strangers(found, known.get, inodes=True)]
     assert told == sorted(path for path, size in disk.items() if ledger.get(path) != size)
 
 
 def test_strangers_and_inodes() -> None:
     def told(*, inodes: bool, stuck_too: bool = False) -> int:
         found = iter([Found(b"a", FileIdentity(1, 1, 2, 1), 1), Found(b"b", FileIdentity(1, 1, 1, 1), 1)])
-        known = iter([Present(b"a", 1, 1, 1, stuck=False), Present(b"b", 1, 1, 1, stuck=True)])
-        return len(list(strangers(found, known, inodes=inodes, stuck_too=stuck_too)))
+        known = {path: Present(path, 1, 1, 1, stuck=path == b"b") for path in (b"a", b"b")}
+        return len(list(strangers(found, known.get, inodes=inodes, stuck_too=stuck_too)))
 
     assert told(inodes=True) == 1
     assert told(inodes=False) == 0

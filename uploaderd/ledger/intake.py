@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,10 +16,6 @@ from uploaderd.ledger import leftovers, silence
 from uploaderd.ledger.chain import Event
 from uploaderd.ledger.writer import Transaction
 from uploaderd.model import FileIdentity, FinishedBy, FoundBy, Gate, Milliseconds
-
-PAGE: Final = 2_000
-"""Rows that a sweep reads at once: no reading transaction stays open for the length of a sweep, which
-would keep the write-ahead log from being reset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +67,6 @@ class Known:
     state: str
     gone: bool = False
     released: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """A recording that is there, as a sweep compares it with a file.
-
-    `stuck`: it is held, or an upload failed: another look at the file may let it go on.
-    """
-
-    path: bytes
-    size: int
-    mtime_ns: int
-    inode: int
-    stuck: bool
 
 
 def register_source(tx: Transaction, name: str, path: bytes) -> int:
@@ -367,28 +349,6 @@ def at_inode(conn: sqlite3.Connection, source_id: int, inode: int) -> list[Known
         (_signed(inode), source_id),
     )
     return [_known(row) for row in rows]
-
-
-def present(conn: sqlite3.Connection, source_id: int, under: bytes = b"") -> Iterator[Present]:
-    """All that is there, or what is below the folder `under`, in the order of the paths' bytes.
-
-    A sweep walks beside it in the same order, in constant memory.
-    """
-    # "0" is the byte after "/": nothing below the folder sorts at or after it.
-    after = under + b"/" if under else b""
-    below = "AND path < ?" if under else ""
-    bound = (under + b"0",) if under else ()
-    while True:
-        rows = conn.execute(
-            "SELECT path, size, mtime_ns, inode, held IS NOT NULL OR failed > 0 FROM recordings"
-            f" WHERE source_id = ? AND path > ? {below} AND past = 0 ORDER BY path LIMIT ?",
-            (source_id, after, *bound, PAGE),
-        ).fetchall()
-        for path, size, mtime_ns, inode, stuck in rows:
-            yield Present(bytes(path), size, mtime_ns, _unsigned(inode), bool(stuck))
-        if len(rows) < PAGE:
-            return
-        after = bytes(rows[-1][0])
 
 
 def _known(row: tuple[Any, ...]) -> Known:

@@ -16,7 +16,6 @@ from azure.core.credentials import AccessToken, AccessTokenInfo, AzureNamedKeyCr
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import ClientAuthenticationError
 from azure.core.pipeline.transport import AioHttpTransport
-from azure.identity.aio import ClientSecretCredential, ManagedIdentityCredential, WorkloadIdentityCredential
 from azure.storage.blob.aio import BlobServiceClient
 
 from uploaderd import __version__
@@ -152,6 +151,13 @@ def _token_credential(config: AzureProvider) -> tuple[AsyncTokenCredential, str]
     Not DefaultAzureCredential: it tries a dozen sources, slowly off Azure, and nobody can say which
     one will be used.
     """
+    # Keys and SAS do without: a thirtieth of a second, and the memory of what it brings.
+    from azure.identity.aio import (
+        ClientSecretCredential,
+        ManagedIdentityCredential,
+        WorkloadIdentityCredential,
+    )
+
     options: dict[str, Any] = {
         "retry_total": 0,
         "connection_timeout": CONNECT_TIMEOUT,

@@ -83,7 +83,7 @@ def measure(bench: Bench) -> Result:
 
 def _kept(bench: Bench, count: int) -> Path:
     """The ledger, made once for each version of the schema."""
-    source = "".join(inspect.getsource(module) for module in (schema, tally, samples))
+    source = "".join(inspect.getsource(module) for module in (schema, tally, samples, ledgers))
     version = hashlib.sha256(source.encode()).hexdigest()[:12]
     path = bench.data / f"ledger-{count}-{version}.db"
     if not path.exists():
