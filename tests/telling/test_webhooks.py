@@ -18,7 +18,7 @@ from tests.ledger.lived import CONTENT, claimed, made_safe
 from tests.telling.conftest import SECRET, Office, configuration
 from tests.telling.receiver import Answer, Receiver
 from uploaderd.errors import Fault
-from uploaderd.ledger import acts, health, intake, outbox, silence, work
+from uploaderd.ledger import Transaction, acts, health, intake, outbox, silence, work
 from uploaderd.model import FailureClass
 from uploaderd.telling import LOOK_SECONDS
 
@@ -109,9 +109,16 @@ async def test_a_state_that_only_passes_by_is_told_to_nobody(office: Office, rec
     await run(work.gone, claim.upload_id, REFUSED, b"lost.mp4")
     await bench.queued(b"twice.mp4")
     await run(intake.enqueue, [bench.recording(b"twice.mp4", size=6)])
+    await run(_there_and_back)
     async with office.at_work(config):
         await office.until(lambda row: row.waiting == 0 and row.delivered > 0)
     assert [one.json["type"] for one in receiver.got] == ["recording.lost"]
+
+
+def _there_and_back(tx: Transaction) -> None:
+    """A lost recording that is lost again before anybody could see it otherwise."""
+    for held in ("'for a moment'", "NULL"):
+        tx.conn.execute(f"UPDATE recordings SET held = {held} WHERE state IN ('lost', 'held')")
 
 
 async def test_only_what_is_wanted_is_told(office: Office, receiver: Receiver) -> None:
