@@ -313,12 +313,12 @@ class Watcher:
             await self._on_thread(batches.close)
         seconds = self._clock.monotonic() - began
         result = SweepResult(tally.files, tally.folders, tally.unreadable, queued, seconds, self._clock.now())
-        self._see_less(folder, unseen, tally.unreadable)
+        await self._see_less(folder, unseen, tally.unreadable)
         if not folder:
             await self._completed(result, tally.passing)
         return result
 
-    def _see_less(self, swept: bytes, unseen: list[str], count: int) -> None:
+    async def _see_less(self, swept: bytes, unseen: list[str], count: int) -> None:
         """What was swept has so many folders that cannot be looked into, of which the first are named."""
         if swept and not unseen:
             return  # elsewhere there may be some
@@ -329,6 +329,7 @@ class Watcher:
             self._listener.listen_anew()
         if not swept or not self._unseen:
             self._unseen = ", ".join(unseen) + (f" and {count - UNSEEN} more" if count > UNSEEN else "")
+        await self._ledger.run(health.unseen, self._id, self._unseen or None)
 
     async def _completed(self, result: SweepResult, cost: float) -> None:
         await self._ledger.run(health.swept, self._id)

@@ -109,9 +109,9 @@ async def test_a_daemon_without_a_socket_shows_what_the_ledger_knows(
 async def test_folders_that_cannot_be_looked_into_trouble_their_source(
     lived: Evening, conn: sqlite3.Connection
 ) -> None:
-    live = deepcopy(LIVE)
-    live["sources"]["cameras"]["unseen"] = "locked/: Permission denied"
-    found = text(status(conn, lived.config, HOLDER, live, NOW))
+    """Though nobody can ask the daemon, which may be stuck."""
+    await lived.ledger.run(health.unseen, lived.sources["cameras"], "locked/: Permission denied")
+    found = text(status(conn, lived.config, HOLDER, None, NOW))
     below = found.partition("Sources")[2].partition("  gate ")[0]
     assert "cause   folders that cannot be looked into (locked/: Permission denied)" in below
     assert "remedy  let the daemon's user read them" in below

@@ -48,6 +48,7 @@ async def behind(evening: Evening) -> None:
 async def failing(evening: Evening) -> None:
     """Everything that may go wrong, at once."""
     await evenings.lived_through(evening)
+    await evening.ledger.run(health.unseen, evening.sources["cameras"], "locked/: Permission denied")
     await _hours(evening, most=5)
 
 
@@ -65,10 +66,7 @@ def live(scene: str) -> dict[str, Any]:
         "providers": {name: {"rate_bytes_per_second": 0.0} for name in ("s3_main", "nas")},
         "uploading": [],
     }
-    if scene == "FAILING":
-        cameras = LIVE["sources"]["cameras"] | {"unseen": "locked/: Permission denied"}
-        return LIVE | {"sources": {"cameras": cameras}}
-    return LIVE if scene == "SAFE" else LIVE | quiet | {"sources": {}}
+    return LIVE if scene in ("SAFE", "FAILING") else LIVE | quiet | {"sources": {}}
 
 
 async def _swept(evening: Evening) -> None:

@@ -101,3 +101,10 @@ def source_seen(tx: Transaction, source_id: int, state: SourceState, device: int
 def swept(tx: Transaction, source_id: int) -> None:
     """A full scan came to its end."""
     tx.conn.execute("UPDATE sources SET last_sweep_at = ? WHERE id = ?", (tx.now, source_id))
+
+
+def unseen(tx: Transaction, source_id: int, folders: str | None) -> None:
+    """These folders of the source cannot be looked into; None if all can. Kept, for whoever cannot ask us."""
+    tx.conn.execute(
+        "UPDATE sources SET unseen = ? WHERE id = ? AND unseen IS NOT ?", (folders, source_id, folders)
+    )

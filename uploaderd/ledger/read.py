@@ -61,7 +61,9 @@ class ProviderRow:
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A source as the daemon last saw it. `silent_since`: nothing came for longer than is expected of it."""
+    """A source as the daemon last saw it. `silent_since`: nothing came for longer than is expected of it;
+    `unseen`: folders that cannot be looked into.
+    """
 
     id: int
     name: str
@@ -72,6 +74,7 @@ class SourceRow:
     last_sweep_at: int | None
     last_found_at: int | None
     silent_since: int | None
+    unseen: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +195,7 @@ def sources(conn: sqlite3.Connection) -> list[SourceRow]:
         SourceRow(*row)
         for row in conn.execute(
             "SELECT id, name, path, state, paused_by, missing_since, last_sweep_at, last_found_at,"
-            " silent_since FROM sources ORDER BY id"
+            " silent_since, unseen FROM sources ORDER BY id"
         )
     ]
 

@@ -371,3 +371,9 @@ def m003_webhooks(db: Database) -> None:
     """What is to be told, and to whom."""
     for statement in (*outbox.TABLES, *outbox.TRIGGERS):
         db.conn.execute(statement)
+
+
+@migrations()
+def m004_unseen(db: Database) -> None:
+    """What of each source cannot be looked into."""
+    db.conn.execute("ALTER TABLE sources ADD COLUMN unseen TEXT")

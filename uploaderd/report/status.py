@@ -273,7 +273,7 @@ def _sources(
             state = SourceState.MISSING if disks[name].there is False else SourceState.OK
         else:
             state = SourceState.PAUSED if row.paused_by is not None else SourceState(row.state)
-        unseen = watched.get(name, {}).get("unseen")
+        unseen = row.unseen if row is not None and state != SourceState.PAUSED else None
         # A missing root is an alarm of its own, and a paused source none.
         silent_since = (
             row.silent_since
