@@ -192,6 +192,12 @@ def test_very_short_values_do_not_garble_the_lines() -> None:
     assert mask("within reach") == "within reach"
 
 
+def test_what_was_shown_before_it_was_registered_is_shown_no_more() -> None:
+    assert mask("a-rotated-value") == "a-rotated-value"
+    register_secret("a-rotated-value")
+    assert mask("a-rotated-value") == "***"
+
+
 class Reveals:
     def __init__(self, secret: str) -> None:
         self.secret = secret

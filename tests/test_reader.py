@@ -445,3 +445,25 @@ def test_the_fingerprint_covers_head_tail_and_size(tmp_path: Path) -> None:
 def _fingerprint(path: Path) -> bytes:
     with path.open("rb") as file:
         return reader.fingerprint(file.fileno(), os.fstat(file.fileno()).st_size)
+
+
+async def test_what_was_looked_at_before_it_is_sent_is_what_is_sent(source: Path) -> None:
+    """A file of one window is read once: a change in between cannot mix in."""
+    (source / "small.mp4").write_bytes(b"before")
+    told: list[int] = []
+
+    async def pace(size: int) -> None:
+        told.append(size)
+
+    async with await OpenRecording.open(os.fsencode(source), b"small.mp4") as recording:
+        body = recording.body(0, 6, pace=pace)
+        content = await body.digest()
+        (source / "small.mp4").write_bytes(b"after!")
+        assert [bytes(window) async for window in body] == [b"before"]
+        assert (told, body.checksum) == ([6], content)
+        # Sent once more, it is what is there by then, and its checksum says so.
+        assert [bytes(window) async for window in body] == [b"after!"]
+        assert body.checksum != content
+        slow = recording.body(0, 6, window=4)
+        await slow.digest()
+        assert [len(window) async for window in slow] == [4, 2]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -65,13 +65,14 @@ class Surroundings:
     """What a pool is given: the operator's wishes, and whom to tell.
 
     `wishes` makes an upload's wishes; `resweep` looks for a source's renamed files and returns when
-    it has; `offer` hands a path back to be looked at; `safe` hears of a recording that became safe.
+    it has; `offer` hands a path back to be looked at; `safe` hears of a recording that became safe, and
+    which providers hold it.
     """
 
     wishes: Callable[[Claim, float | None], Wishes]
     resweep: Callable[[str], Awaitable[None]]
     offer: Callable[[str, bytes], None]
-    safe: Callable[[Claim], Awaitable[None]]
+    safe: Callable[[Claim, Sequence[str]], None]
     chance: Callable[[], float] = field(default=random.random)
     stall_seconds: float = STALL_SECONDS
 
@@ -197,7 +198,7 @@ class Attempts:
             ) from error
 
     async def _verified(self, claim: Claim, outcome: Outcome, progress: Progress, seconds: float) -> None:
-        safe = await self._ledger.insist(
+        holders = await self._ledger.insist(
             work.verified, claim.upload_id, outcome.found, outcome.proof, unlinked=outcome.unlinked
         )
         await self._standing.works()
@@ -211,8 +212,8 @@ class Attempts:
             seconds=round(seconds, 3),
             proof=outcome.proof.kind,
         )
-        if safe:
-            await self._surroundings.safe(claim)
+        if holders:
+            self._surroundings.safe(claim, holders)
 
     def _rate(self) -> float | None:
         """What one request is expected to move at, as far as anything is known."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -368,11 +368,10 @@ class Generation:
         if (watcher := self.watchers.get(source)) is not None:
             watcher.look_at(path)
 
-    async def _safe(self, claim: Claim) -> None:
-        providers = await self._ledger.run(lambda tx: read.holders(tx.conn, claim.recording_id))
+    def _safe(self, claim: Claim, holders: Sequence[str]) -> None:
         took = (self._clock.now() - claim.finished_at) / 1000
         for telling in self._tellings:
             telling.wake()
-        log.info("recording safe", providers=providers, seconds_since_finished=round(took, 3))
+        log.info("recording safe", providers=holders, seconds_since_finished=round(took, 3))
         if (cleaner := self.cleaners.get(claim.source)) is not None:
             cleaner.wake()

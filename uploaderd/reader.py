@@ -298,6 +298,7 @@ class Body:
         self._window = window
         self._checksum: Checksum | None = None
         self._digest: Checksum | None = None
+        self._read: Window | None = None
 
     @property
     def offset(self) -> int:
@@ -322,14 +323,24 @@ class Body:
         return self._checksum
 
     async def __aiter__(self) -> AsyncIterator[Window]:
-        async for window in self._windows(self._pace, self._window):
-            yield window
+        window, self._read = self._read, None
+        if window is None or self._size > self._window:
+            async for window in self._windows(self._pace, self._window):
+                yield window
+            return
+        if self._pace is not None:
+            await self._pace(self._size)
+        self._checksum = self._digest
+        yield window
 
     async def digest(self) -> Checksum:
-        """Checksum of the range before it is sent: read once, remembered."""
+        """Checksum of the range before it is sent: read once, remembered.
+
+        Of a range of one window the content is as well, until it is sent: it is read once in all.
+        """
         if self._digest is None:
-            async for _ in self._windows(None, WINDOW):
-                pass
+            async for window in self._windows(None, WINDOW):
+                self._read = window if self._size <= WINDOW else None
             self._digest = self.checksum
         return self._digest
 

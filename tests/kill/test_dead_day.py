@@ -87,14 +87,14 @@ class Site:
         async def provider() -> Provider:
             return await opened(settings)
 
-        async def heard(_: str | Claim) -> None:
+        async def heard(_: str) -> None:
             """Nobody listens."""
 
         surroundings = Surroundings(
             wishes=_wishes,
             resweep=heard,
             offer=lambda source, path: None,
-            safe=heard,
+            safe=lambda claim, holders: None,
             chance=random.Random(7).random,
         )
         return Pool(

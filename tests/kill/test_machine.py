@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
@@ -221,7 +221,7 @@ class Guarantees(RuleBasedStateMachine):
         async def resweep(_: str) -> None:
             await self._sweep(taking)
 
-        async def heard(_: Claim) -> None:
+        def heard(_: Claim, __: Sequence[str]) -> None:
             """Nobody listens."""
 
         offered: set[asyncio.Task[None]] = set()

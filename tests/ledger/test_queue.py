@@ -55,12 +55,13 @@ async def test_safe_only_when_every_required_copy_is_verified(bench: Bench) -> N
     recording = await bench.queued()
     first = await claimed(bench, "nas")
     await bench.ledger.run(work.completing, first.upload_id, CONTENT)
-    assert await bench.ledger.run(work.verified, first.upload_id, object_of(first), PROOF) is False
+    assert await bench.ledger.run(work.verified, first.upload_id, object_of(first), PROOF) == []
     assert (await state_of(bench, recording)).state == RecordingState.WAITING
     second = await claimed(bench, "s3_main")
     await bench.ledger.run(work.completing, second.upload_id, CONTENT)
     bench.hand.at += 5
-    assert await bench.ledger.run(work.verified, second.upload_id, object_of(second), PROOF) is True
+    holders = await bench.ledger.run(work.verified, second.upload_id, object_of(second), PROOF)
+    assert holders == ["s3_main", "nas"]
     row = await state_of(bench, recording)
     assert (row.state, row.safe_at) == (RecordingState.SAFE, bench.hand.at)
     assert (row.crc32c, row.crc64nvme) == (CONTENT.crc32c, CONTENT.crc64nvme.to_bytes(8, "big"))
@@ -72,7 +73,7 @@ async def test_one_of_two_is_enough_where_one_is_required(bench: Bench) -> None:
     await bench.ledger.run(work.failed, doomed.upload_id, Fault("no", failure=FailureClass.CONFLICT))
     assert (await state_of(bench, recording)).state == RecordingState.WAITING
     good = await claimed(bench, "nas")
-    assert await bench.ledger.run(work.verified, good.upload_id, object_of(good), PROOF) is True
+    assert await bench.ledger.run(work.verified, good.upload_id, object_of(good), PROOF) == ["nas"]
 
 
 async def test_a_failed_required_copy_fails_the_recording(bench: Bench) -> None:

@@ -207,18 +207,6 @@ def used_providers(conn: sqlite3.Connection) -> frozenset[str]:
     )
 
 
-def holders(conn: sqlite3.Connection, recording: int) -> list[str]:
-    """The providers that hold a verified copy of the recording (by its row)."""
-    return [
-        row[0]
-        for row in conn.execute(
-            "SELECT p.name FROM uploads u JOIN providers p ON p.id = u.provider_id"
-            " WHERE u.recording_id = ? AND u.state = 'verified' ORDER BY p.id",
-            (recording,),
-        )
-    ]
-
-
 def recordings(
     conn: sqlite3.Connection,
     *,

@@ -160,13 +160,15 @@ def abandon(tx: Transaction, upload_id: int) -> None:
 
 def verified(
     tx: Transaction, upload_id: int, found: ObjectInfo, proof: Proof, *, unlinked: bool = False
-) -> bool:
-    """The provider's evidence is in: the copy is there, whole. True if that made the recording safe.
+) -> list[str]:
+    """The provider's evidence is in: the copy is there, whole.
 
+    Returns the providers that hold a verified copy, if that made the recording safe; otherwise none.
     `unlinked`: somebody unlinked the file while we held it open and read it whole.
     """
+    recording_id = _recording(tx.conn, upload_id)
     if unlinked:
-        _unlinked(tx, _recording(tx.conn, upload_id))
+        _unlinked(tx, recording_id)
     _record(tx, upload_id, "verified")
     _move(
         tx,
@@ -187,12 +189,15 @@ def verified(
         (tx.now, upload_id),
     ).fetchone()
     assert row is not None
-    safe = tx.conn.execute(
-        "SELECT state = 'safe' AND safe_at = ? FROM recordings WHERE id ="
-        " (SELECT recording_id FROM uploads WHERE id = ?)",
-        (tx.now, upload_id),
-    ).fetchone()
-    return bool(safe[0])
+    return [
+        name
+        for (name,) in tx.conn.execute(
+            "SELECT p.name FROM recordings r JOIN uploads u ON u.recording_id = r.id AND u.state = 'verified'"
+            " JOIN providers p ON p.id = u.provider_id"
+            " WHERE r.id = ? AND r.state = 'safe' AND r.safe_at = ? ORDER BY p.id",
+            (recording_id, tx.now),
+        )
+    ]
 
 
 def retry_later(

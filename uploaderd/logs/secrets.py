@@ -25,6 +25,10 @@ SHORTEST = 4
 """Characters. A shorter value is not registered: masking it would garble every line, and would tell more
 by what it garbles than by what it hides."""
 
+_REMEMBERED = 64
+"""Characters. What is no longer, a field's name, a provider, a proof, stands in line after line: it is looked
+through once."""
+
 # Names whose value is secret wherever it is written down: headers, query parameters, XML elements, settings.
 # A hyphen stands for `-`, `_`, a blank or nothing, and case does not count: one entry, every spelling.
 _NAMES = """
@@ -108,6 +112,8 @@ class _Registered:
         self._lock = Lock()
         self._spellings: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
+        self.age = 0
+        """Goes up when a value was registered: what was looked through before must be again."""
 
     def add(self, spellings: set[str]) -> None:
         with self._lock:
@@ -115,6 +121,7 @@ class _Registered:
             # Longest first: where one secret begins another, the whole of the longer one goes.
             ordered = sorted(self._spellings, key=len, reverse=True)
             self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+            self.age += 1  # after the pattern: nothing found by the old one counts as found by the new
 
     def take_out(self, text: str) -> str:
         pattern = self._pattern
@@ -148,6 +155,15 @@ def register_secret(value: str | bytes) -> None:
 
 def mask(text: str) -> str:
     """The text without its secrets, each replaced by `***`. Masking twice changes nothing more."""
+    return _masked(text) if len(text) > _REMEMBERED else _masked_once(text, _registered.age)
+
+
+@lru_cache(1024)
+def _masked_once(text: str, _age: int) -> str:
+    return _masked(text)
+
+
+def _masked(text: str) -> str:
     known = mask_registered(text)
     if _SUSPECT.search(known) is None:
         return known

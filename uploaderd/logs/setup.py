@@ -30,7 +30,7 @@ Form = Literal["auto", "json", "console"]
 _DEEPEST = 8
 """Levels of nesting that a line shows; what lies deeper is shown as its `repr`. Ends cycles too."""
 
-_FIRST = ("timestamp", "level", "event", "logger")
+_FIRST = ("level", "event", "logger")
 
 
 def configure(
@@ -187,8 +187,9 @@ def _log_thread_crash(args: threading.ExceptHookArgs) -> None:
 
 def _plain_and_masked(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
     """The line in JSON's types alone, masked, the fields that people look for first."""
+    stamp = {"timestamp": line.pop("timestamp")}  # our own, new in every line: nothing to look through
     plain = cast("dict[str, Any]", _plain(line, 0))
-    return {name: plain.pop(name) for name in _FIRST if name in plain} | plain
+    return stamp | {name: plain.pop(name) for name in _FIRST if name in plain} | plain
 
 
 def _plain(value: object, depth: int) -> object:
@@ -255,7 +256,9 @@ def _render_json(_: WrappedLogger, __: str, line: EventDict) -> str:
             json.loads(masked)
         except ValueError:
             withheld = "a line was withheld: without a secret that it spelled it was no longer JSON"
-            return json.dumps({**{name: line.get(name) for name in _FIRST}, "event": withheld})
+            return json.dumps(
+                {**{name: line.get(name) for name in ("timestamp", *_FIRST)}, "event": withheld}
+            )
     return masked
 
 
