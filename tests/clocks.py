@@ -34,8 +34,8 @@ class FakeClock:
 
     @property
     def sleeping(self) -> int:
-        """How many sleep."""
-        return len(self._sleepers)
+        """How many sleep; whoever was cancelled does not."""
+        return sum(not future.done() for *_, future in self._sleepers)
 
     def advance(self, seconds: float) -> None:
         """Move both clocks on; whoever slept until then wakes."""

@@ -87,6 +87,13 @@ class Office:
                 await asyncio.sleep(0.01)
         return found
 
+    async def passes(self, seconds: float) -> None:
+        """Time passes, once somebody waits for it: the ledger shows a failure before its pause begins."""
+        async with asyncio.timeout(60):
+            while not self.clock.sleeping:  # noqa: ASYNC110 - the clock has no event for it
+                await asyncio.sleep(0.001)
+        self.clock.advance(seconds)
+
     def webhook(self) -> outbox.WebhookRow:
         return self._read(outbox.webhooks)[0]
 

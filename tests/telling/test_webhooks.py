@@ -151,21 +151,21 @@ async def test_it_is_tried_again_until_it_is_taken(office: Office) -> None:
         async with office.at_work(config):
             row = await office.until(lambda row: row.problem_message is not None)
             assert row.problem_message == "it answered HTTP 500"
-            office.clock.advance(1)  # base 1 s, half of it by chance
+            await office.passes(1)  # base 1 s, half of it by chance
             row = await office.until(lambda row: "429" in (row.problem_message or ""))
             assert row.next_try_at is not None
             assert row.next_try_at - office.clock.now() >= 900_000
-            office.clock.advance(899)
+            await office.passes(899)
             assert len(receiver.got) == 2
-            office.clock.advance(2)
+            await office.passes(2)
             await receiver.until(lambda got: len(got) == 3)
-            office.clock.advance(10)
+            await office.passes(10)
             await office.until(lambda row: row.problem_message == "no answer within 10s")
-            office.clock.advance(60)
+            await office.passes(60)
             row = await office.until(lambda row: "302" in (row.problem_message or ""))
             assert "not followed" in (row.problem_message or "")
             assert row.waiting == 2
-            office.clock.advance(60)
+            await office.passes(60)
             row = await office.until(lambda row: row.delivered == 2)
         assert (row.waiting, row.problem_message, row.next_try_at) == (0, None, None)
         assert len({one.id for one in receiver.got[:5]}) == 1
@@ -185,7 +185,7 @@ async def test_one_message_that_is_never_taken_holds_up_no_other(office: Office)
                 await office.until(
                     lambda row: row.next_try_at is not None and row.next_try_at > office.clock.now()
                 )
-                office.clock.advance(60)
+                await office.passes(60)
             row = await office.until(lambda row: row.delivered == 1)
         assert (row.given_up, row.waiting) == (1, 0)
         assert [one.json["data"]["path"] for one in receiver.taken] == ["second.mp4"]

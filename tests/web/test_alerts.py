@@ -15,6 +15,7 @@ from tests.cli.evening import Evening
 from tests.servers.process import must_run
 from tests.web.conftest import Faces
 from tests.web.test_metrics import metrics
+from uploaderd.config.telling import Webhook
 
 ROOT: Final = Path(__file__).parents[2]
 RULES: Final = ROOT / "docs" / "alerts.yml"
@@ -28,6 +29,7 @@ def rules() -> list[dict[str, Any]]:
 
 
 async def test_every_metric_and_label_is_told(lived: Evening, faces: Faces) -> None:
+    lived.config.webhooks["shop"] = Webhook()
     told = await metrics(await faces.make(lived))
     for rule in rules():
         assert set(rule["annotations"]) == {"summary", "description"}
