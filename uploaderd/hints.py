@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
 from watchfiles import Change, watch
@@ -30,6 +31,7 @@ BEAT_MS: Final = 500
 """Without changes an empty set comes that often; the first one shows that the watch stands."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
+_QUEUE: Final = Path("/proc/sys/fs/inotify/max_queued_events")
 _IN_CREATE: Final = 0x100  # inotify(7)
 
 Hints = set[tuple[Change, str]]
@@ -74,6 +76,19 @@ async def hints(root: bytes, *, lenient: bool = False) -> AsyncGenerator[Hints, 
         stop.set()
         thread.submit(changes.close)
         thread.shutdown(wait=False)
+
+
+def flood() -> int:
+    """Hints at once that make an overflow of the kernel's queue likely, which watchfiles keeps to itself.
+
+    A fourth of what the queue holds (inotify(7), max_queued_events): a file that is written is several
+    events and one hint.
+    """
+    try:
+        queued = int(_QUEUE.read_text())
+    except (OSError, ValueError):
+        queued = 16_384  # the kernel's default
+    return max(1, min(queued, 16_384) // 4)
 
 
 def watch_limit_reached(root: bytes) -> bool:

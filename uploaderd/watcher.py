@@ -21,7 +21,7 @@ from uploaderd.config import Source
 from uploaderd.ensuring import Ensured, Ensuring
 from uploaderd.errors import LedgerBroken, LedgerError, SourceMissing
 from uploaderd.finished import Judge
-from uploaderd.hints import Hints, watch_limit_reached
+from uploaderd.hints import Hints, flood, watch_limit_reached
 from uploaderd.intake import Intake
 from uploaderd.keys import text_of
 from uploaderd.ledger import Ledger, health
@@ -50,9 +50,6 @@ POLL_SHARE: Final = 20
 
 UNSEEN: Final = 3
 """Folders that cannot be looked into that are named; the others are counted."""
-
-FLOOD: Final = 4_096
-"""Hints at once that make an overflow of the kernel's queue (16,384 by default) likely."""
 
 
 class Watcher:
@@ -103,6 +100,7 @@ class Watcher:
         self._last: SweepResult | None = None
         self._sweep_due = asyncio.Event()
         self._stuck_due = -math.inf
+        self._flood = flood()
         self._unseen = ""
         self._root: Root | None = None
         self._remembered: int | None = None
@@ -210,7 +208,7 @@ class Watcher:
 
     async def _heard(self, batch: Hints) -> None:
         """Make candidates of what changed, and doubts of folders that are new or were closed to us."""
-        if len(batch) >= FLOOD:
+        if len(batch) >= self._flood:
             self._in_doubt(b"")
         cut = len(self._path.rstrip(b"/")) + 1
         wanted: dict[bytes, bool] = {}
