@@ -111,20 +111,17 @@ class _Registered:
     def __init__(self) -> None:
         self._lock = Lock()
         self._spellings: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
-        self.age = 0
-        """Goes up when a value was registered: what was looked through before must be again."""
+        self.pattern: re.Pattern[str] | None = None
 
     def add(self, spellings: set[str]) -> None:
         with self._lock:
             self._spellings |= spellings
             # Longest first: where one secret begins another, the whole of the longer one goes.
             ordered = sorted(self._spellings, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
-            self.age += 1  # after the pattern: nothing found by the old one counts as found by the new
+            self.pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
     def take_out(self, text: str) -> str:
-        pattern = self._pattern
+        pattern = self.pattern
         if pattern is None:
             return text
         # Again until nothing is found: what stands left and right of a masked value may, together with
@@ -155,11 +152,12 @@ def register_secret(value: str | bytes) -> None:
 
 def mask(text: str) -> str:
     """The text without its secrets, each replaced by `***`. Masking twice changes nothing more."""
-    return _masked(text) if len(text) > _REMEMBERED else _masked_once(text, _registered.age)
+    return _masked(text) if len(text) > _REMEMBERED else _masked_once(text, _registered.pattern)
 
 
 @lru_cache(1024)
-def _masked_once(text: str, _age: int) -> str:
+def _masked_once(text: str, _registered: re.Pattern[str] | None) -> str:
+    # With another value registered it is another question.
     return _masked(text)
 
 
