@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -50,9 +51,15 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
+    """`reply` belongs to the loop that asks, and is touched there only (`_answer`)."""
+
     work: Callable[[Transaction], object]
-    reply: Future[Any]
+    reply: asyncio.Future[Any]
     in_need: bool
+
+
+_Answer = tuple[_Request, object, Exception | None]
+"""A request, its result, or why it was refused."""
 
 
 class Writer:
@@ -107,17 +114,18 @@ class Writer:
             LedgerFull: the disk is full; nothing was written, later requests may succeed.
             LedgerBroken: the ledger's storage failed, now or earlier; the daemon must stop and recover.
         """
-        reply: Future[T] = Future()
-        self._requests.put(_Request(lambda tx: work(tx, *args, **kwargs), reply, in_need=False))
-        return await asyncio.shield(asyncio.wrap_future(reply))
+        return await self._asked(lambda tx: work(tx, *args, **kwargs), in_need=False)
 
     async def run_in_need(
         self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`run`; but what a full disk refuses is tried again with the reserve given up."""
-        reply: Future[T] = Future()
-        self._requests.put(_Request(lambda tx: work(tx, *args, **kwargs), reply, in_need=True))
-        return await asyncio.shield(asyncio.wrap_future(reply))
+        return await self._asked(lambda tx: work(tx, *args, **kwargs), in_need=True)
+
+    async def _asked(self, work: Callable[[Transaction], T], *, in_need: bool) -> T:
+        reply: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._requests.put(_Request(work, reply, in_need))
+        return await reply
 
     async def stop(self) -> None:
         """Answer what waits, close the connection, end the thread. Idempotent."""
@@ -185,7 +193,7 @@ class Writer:
         self, conn: sqlite3.Connection, history: History, group: list[_Request], *, room: bool
     ) -> Exception | None:
         """One transaction for the group. Answers all of it, or none, and says why."""
-        results: list[tuple[_Request, object, Exception | None]] = []
+        results: list[_Answer] = []
         before = conn.total_changes
         try:
             conn.execute("BEGIN IMMEDIATE")
@@ -215,11 +223,7 @@ class Writer:
             return error
         if room and conn.total_changes != before:
             self.trouble = None
-        for request, result, failure in results:
-            if failure is None:
-                request.reply.set_result(result)
-            else:
-                request.reply.set_exception(failure)
+        _answer(results)
         return None
 
     def _note(self, refused: Exception) -> None:
@@ -258,8 +262,25 @@ def _carry_out(request: _Request, transaction: Transaction, *, room: bool) -> ob
 
 
 def _refuse(group: list[_Request], error: Exception) -> None:
-    for request in group:
-        request.reply.set_exception(error)
+    _answer([(request, None, error) for request in group])
+
+
+def _answer(answers: list[_Answer]) -> None:
+    """From the thread to the loop that asked: woken once for all of a group."""
+    if not answers:
+        return
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        answers[0][0].reply.get_loop().call_soon_threadsafe(_deliver, answers)
+
+
+def _deliver(answers: list[_Answer]) -> None:
+    for request, result, failure in answers:
+        if request.reply.done():
+            continue  # whoever asked was cancelled; it was carried out all the same
+        if failure is None:
+            request.reply.set_result(result)
+        else:
+            request.reply.set_exception(failure)
 
 
 def _of_storage(error: Exception) -> bool:

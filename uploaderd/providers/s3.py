@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from typing import Final
 
 from botocore.exceptions import ClientError
@@ -91,8 +92,7 @@ class S3:
     @property
     def limits(self) -> Limits:
         parted = self._manners.way("open").algorithm
-        return replace(
-            bounds.S3,
+        return _limits(
             proves_whole=parted.whole and self._manners.whole_shown,
             wants_md5=Algorithm.MD5 in (parted, self._manners.way("put").algorithm),
         )
@@ -397,6 +397,11 @@ class S3:
         else:
             self._manners.whole_shown = True
         return info
+
+
+@cache
+def _limits(*, proves_whole: bool, wants_md5: bool) -> Limits:
+    return replace(bounds.S3, proves_whole=proves_whole, wants_md5=wants_md5)
 
 
 def _wire(sending: Sending) -> Sending | bytes:
