@@ -222,7 +222,8 @@ async def test_a_long_run_is_paced_and_goes_on_where_it_was_cut_off(
         said = await box.uploaderd("verify", "--deep", "--resume")
         assert said.code == 0
         checked = int(said.out.split()[0])
-        assert 2 <= checked < 10, "what was read before the interruption is not read again"
+        # The last two came together: which of them was read when it was cut off is open.
+        assert 1 <= checked < 10, "what was read before the interruption is not read again"
         assert not noted()
 
 
