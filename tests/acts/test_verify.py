@@ -199,7 +199,7 @@ async def test_a_long_run_is_paced_and_goes_on_where_it_was_cut_off(
     box.send_to({"directory": places["directory"]})
     for number in range(8):
         (folder / f"{number}.ts").write_bytes(b"small")
-    with box.run():
+    with box.run() as daemon:
         await box.until_safe(8)
         (folder / "large.ts").write_bytes(content_of(256 * KIB))
         (folder / "last.ts").write_bytes(b"small")
@@ -225,6 +225,7 @@ async def test_a_long_run_is_paced_and_goes_on_where_it_was_cut_off(
         # The last two came together: which of them was read when it was cut off is open.
         assert 1 <= checked < 10, "what was read before the interruption is not read again"
         assert not noted()
+    assert not daemon.said("Error handling request from ")
 
 
 async def test_a_provider_that_cannot_be_asked_is_no_difference(

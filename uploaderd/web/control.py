@@ -56,6 +56,20 @@ async def _act(request: web.Request) -> web.StreamResponse:
 async def _stream(request: web.Request, order: Order, acting: Acting) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
+    try:
+        await _carry_out(response, order, acting)
+    except ConnectionResetError:
+        # Ctrl-C, mostly. What the order has done so far stands, and the rest is not wanted any more.
+        log.info("whoever asked has hung up", by=acting.who)
+    return response
+
+
+async def _carry_out(response: web.StreamResponse, order: Order, acting: Acting) -> None:
+    """Tell how far it is, line by line, and what came of it.
+
+    Raises:
+        ConnectionResetError: nobody listens any more.
+    """
 
     async def write(kind: str, what: Mapping[str, Any]) -> None:
         await response.write(json.dumps({kind: what}).encode() + b"\n")
@@ -73,7 +87,6 @@ async def _stream(request: web.Request, order: Order, acting: Acting) -> web.Str
     else:
         await write("result", result)
     await response.write_eof()
-    return response
 
 
 def told(refused: Refused) -> dict[str, str]:
