@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
@@ -216,26 +217,30 @@ def _connect(path: Path) -> sqlite3.Connection:
     """The writing connection, with the schema up to date. On the thread that will use it."""
     # SQLite gives -wal and -shm the mode of the database file.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    try:
-        conn = sqlite3.connect(path, isolation_level=None, cached_statements=256)
-        conn.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        fresh = look(conn, path)
-        conn.execute("PRAGMA foreign_keys = ON")
-        conn.execute("PRAGMA synchronous = FULL")
-        # Otherwise a savepoint that changes many pages keeps the old ones in a temporary file, and where the
-        # root is read-only there is no place for one (SQLITE_IOERR_GETTEMPPATH).
-        conn.execute("PRAGMA temp_store = MEMORY")
-        db = Database(conn, execute_plugins=False)
-        if pending := migrations.pending(db):
-            if not fresh:
-                _backup(conn, path, pending[0].name)
-            # As one transaction: half a schema would be taken for somebody else's file at the next start.
-            with db.atomic():
-                migrations.apply(db)
-        db.enable_wal()
-        conn.execute("PRAGMA journal_size_limit = 67108864")
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise unreadable(path, error) from error
+    with ExitStack() as refused:
+        try:
+            conn = sqlite3.connect(path, isolation_level=None, cached_statements=256)
+            # A ledger that is refused gets its -wal and -shm taken away here, and not by chance.
+            refused.callback(conn.close)
+            conn.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            fresh = look(conn, path)
+            conn.execute("PRAGMA foreign_keys = ON")
+            conn.execute("PRAGMA synchronous = FULL")
+            # Otherwise a savepoint that changes many pages keeps the old ones in a temporary file, and
+            # where the root is read-only there is no place for one (SQLITE_IOERR_GETTEMPPATH).
+            conn.execute("PRAGMA temp_store = MEMORY")
+            db = Database(conn, execute_plugins=False)
+            if pending := migrations.pending(db):
+                if not fresh:
+                    _backup(conn, path, pending[0].name)
+                # As one transaction: half a schema would be taken for somebody else's file at the next start.
+                with db.atomic():
+                    migrations.apply(db)
+            db.enable_wal()
+            conn.execute("PRAGMA journal_size_limit = 67108864")
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise unreadable(path, error) from error
+        refused.pop_all()
     return conn
 
 
