@@ -95,7 +95,7 @@ async def md5_of(body: Body) -> bytes:
 def lively_socket(address: tuple[Any, ...]) -> socket.socket:
     """A socket whose peer's death is noticed.
 
-    aiobotocore does not pass `tcp_keepalive` on to its sockets (aiobotocore/httpsession.py says TODO).
+    aiobotocore does not pass `tcp_keepalive` on to its sockets; its `httpsession.py` leaves that open.
 
     Args:
         address: an entry of `getaddrinfo`, as aiohttp gives it to a socket factory.
