@@ -1,4 +1,4 @@
-"""When to try again: pure decisions, no clock, no sleep.
+"""When to try again: pure decisions, no sleep.
 
 Full jitter, `random(0, min(cap, base * 2**n))`, as measured best for contended retries on the AWS
 Architecture Blog ("Exponential Backoff And Jitter", 2015).
@@ -6,6 +6,7 @@ Architecture Blog ("Exponential Backoff And Jitter", 2015).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
@@ -42,10 +43,10 @@ class Backoff:
         return retry_after + random() * self.base
 
 
-def asked_for(text: str | None, now: Milliseconds) -> float | None:
-    """Seconds from a `Retry-After` header: a number, or an HTTP date (RFC 9110, 10.2.3).
+def asked_for(text: str | None, now: Milliseconds | None = None) -> float | None:
+    """Seconds from a `Retry-After` header: a number, or an HTTP date (RFC 9110, 10.2.3); else None.
 
-    `now`: the wall clock.
+    `now`: by the wall clock, which is looked at where it is not given.
     """
     if not text:
         return None
@@ -55,7 +56,8 @@ def asked_for(text: str | None, now: Milliseconds) -> float | None:
         at = parsedate_to_datetime(text)
     except ValueError:
         return None
-    return max(0.0, at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now / 1000)
+    seconds = time.time() if now is None else now / 1000
+    return max(0.0, at.replace(tzinfo=at.tzinfo or UTC).timestamp() - seconds)
 
 
 UPLOADS: Final = Backoff(base=1.0, cap=300.0)

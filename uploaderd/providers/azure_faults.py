@@ -9,7 +9,6 @@ import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import aiohttp
@@ -23,6 +22,7 @@ from azure.core.exceptions import (
 from uploaderd.errors import CannotLook, Corrupted, Fault, FileFault, KeyRefused, KeyTaken, SessionGone
 from uploaderd.model import FailureClass
 from uploaderd.providers import remedies
+from uploaderd.retry import asked_for
 
 BLOB_NOT_FOUND: Final = "BlobNotFound"
 
@@ -144,7 +144,7 @@ def _refusal(error: HttpResponseError, doing: str, where: Where) -> Fault:
         "code": code,
         "http_status": status,
         "request_id": headers.get("x-ms-request-id"),
-        "retry_after": _retry_after(headers),
+        "retry_after": asked_for(headers.get("Retry-After")),
     }
     table = f"[providers.{where.provider}]"
     if code in _TAKEN or (status in (409, 412) and code.startswith("HTTP")):
@@ -206,7 +206,7 @@ def _no_token(error: ClientAuthenticationError, doing: str, where: Where) -> Fau
     code = type(error).__name__
     message = f"{doing} failed: no login by {where.login} ({code})"
     if status is not None and (status == 429 or status >= 500):
-        retry_after = _retry_after(_headers_of(error))
+        retry_after = asked_for(_headers_of(error).get("Retry-After"))
         return Fault(message, code=code, http_status=status, retry_after=retry_after)
     table = f"[providers.{where.provider}]"
     hint = f"check the {where.login} in {table}"
@@ -252,21 +252,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while seen is not None:
         yield seen
         seen = seen.__cause__
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from `Retry-After`, which is a number or a date."""
-    text = headers.get("Retry-After") or ""
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        at = _http_date(text)
-        return None if at is None else max(0.0, (at - datetime.now(UTC)).total_seconds())
-
-
-def _http_date(text: str | None) -> datetime | None:
-    try:
-        at = parsedate_to_datetime(text or "")
-    except ValueError:
-        return None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -11,8 +11,6 @@ import json
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, Final
 
@@ -22,6 +20,7 @@ from uploaderd.errors import Fault, FileFault, KeyTaken, SessionGone
 from uploaderd.logs import mask
 from uploaderd.model import FailureClass
 from uploaderd.providers import remedies
+from uploaderd.retry import asked_for
 
 SPOKEN: Final = (aiohttp.ClientError, OSError, TimeoutError)
 """What aiohttp and what lies below it may raise; anything else is a bug and passes unclassified."""
@@ -114,7 +113,7 @@ class Answer:
             "code": self.reason,
             "http_status": self.status,
             "request_id": request_id,
-            "retry_after": _retry_after(self.headers.get("retry-after")),
+            "retry_after": asked_for(self.headers.get("retry-after")),
         }
 
 
@@ -201,18 +200,3 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield current
         causes = (getattr(current, name, None) for name in _CAUSES)
         pending += [cause for cause in causes if isinstance(cause, BaseException)]
-
-
-def _retry_after(text: str | None) -> float | None:
-    """Seconds from a Retry-After header: a number, or an HTTP date (RFC 9110, 10.2.3)."""
-    if not text:
-        return None
-    if text.strip().isdecimal():
-        return float(text)
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())

@@ -11,8 +11,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import aiohttp
@@ -23,6 +21,7 @@ from uploaderd.logs import mask
 from uploaderd.model import FailureClass
 from uploaderd.providers import remedies
 from uploaderd.providers.s3_body import Sending
+from uploaderd.retry import asked_for
 
 SPOKEN: Final = (boto.ClientError, boto.BotoCoreError, aiohttp.ClientError, OSError, TimeoutError)
 """What aiobotocore and what lies below it may raise; anything else is a bug and passes unclassified."""
@@ -236,7 +235,7 @@ def _answered(error: boto.ClientError, place: Place, login: str, act: str, secon
         "code": code,
         "http_status": status or None,
         "request_id": about.get("RequestId") or headers.get("x-amz-request-id") or about.get("HostId"),
-        "retry_after": _retry_after(headers.get("retry-after")),
+        "retry_after": asked_for(headers.get("retry-after")),
     }
     reason = mask(str(error.response.get("Error", {}).get("Message", "")))
     message = f"{act}: {code or 'an error'} (HTTP {status})" + (f", {reason}" if reason else "")
@@ -345,18 +344,3 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         inner = getattr(current, "kwargs", {}).get("error")
         causes = (inner, getattr(current, "os_error", None), current.__cause__, current.__context__)
         pending += [cause for cause in causes if isinstance(cause, BaseException)]
-
-
-def _retry_after(text: str | None) -> float | None:
-    """Seconds from a Retry-After header: a number, or an HTTP date (RFC 9110, 10.2.3)."""
-    if not text:
-        return None
-    if text.strip().isdecimal():
-        return float(text)
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())
