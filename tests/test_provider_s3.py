@@ -386,5 +386,5 @@ async def test_write_only_credentials_write_and_cannot_look(
 
     assert written.crc64nvme == checksum.of(b"abc").crc64nvme
     for key in (KEY, "never-there"):
-        with pytest.raises(CannotLook):
+        with pytest.raises(CannotLook, match=rf"^looking at '{key}' in s3://{BUCKET} at http"):
             await provider.stat(key)

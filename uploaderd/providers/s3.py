@@ -118,7 +118,7 @@ class S3:
             )
             return reply
 
-        with self._trying(f"opening {spec.key!r}"):
+        with self._trying(f"opening {spec.key!r} in {self.target}"):
             way, reply = await self._manners.first_that_works("open", create)
         algorithm = way.algorithm
         if algorithm.whole and reply.get("ChecksumAlgorithm") != str(algorithm):
@@ -132,7 +132,7 @@ class S3:
         algorithm, upload = opened_as(session)
         found: list[HeldPart] = []
         marker = 0
-        with self._trying(f"asking for the parts of {session.spec.key!r}"):
+        with self._trying(f"asking for the parts of {session.spec.key!r} in {self.target}"):
             while True:
                 page = await self._client.list_parts(
                     **self._at(session.spec.key), UploadId=upload, PartNumberMarker=marker
@@ -146,7 +146,7 @@ class S3:
     async def put_part(self, session: Session, number: int, body: Body) -> Part:
         algorithm, upload = opened_as(session)
         lean = not (algorithm is Algorithm.CRC32C or self._manners.checksum_with_part)
-        act = f"sending part {number} of {session.spec.key!r}"
+        act = f"sending part {number} of {session.spec.key!r} to {self.target}"
         sending = Sending(body)
         async with self._endpoint.sending(act, sending):
             asked = await self._asked(algorithm, body) if not (algorithm.whole and lean) else {}
@@ -177,7 +177,7 @@ class S3:
 
     async def complete(self, session: Session, parts: Sequence[Part], content: Checksum) -> ObjectInfo:
         spec = session.spec
-        act = f"completing {spec.key!r}"
+        act = f"completing {spec.key!r} in {self.target}"
         algorithm, upload = opened_as(session)
         if not same(combine(part.checksum for part in parts), content):
             raise Corrupted(f"{act}: the parts that were sent are not the content", code="PartsDiffer")
@@ -208,7 +208,7 @@ class S3:
         return await self._completed(spec, algorithm, content, reply, act)
 
     async def put(self, spec: ObjectSpec, body: Body) -> ObjectInfo:
-        act = f"sending {spec.key!r}"
+        act = f"sending {spec.key!r} to {self.target}"
         sending = Sending(body)
         tried: Mapping[str, str] = {}
 
@@ -231,7 +231,7 @@ class S3:
     async def abort(self, session: Session) -> bool:
         _, upload = opened_as(session)
         at = self._at(session.spec.key) | {"UploadId": upload}
-        act = f"aborting {session.spec.key!r}"
+        act = f"aborting {session.spec.key!r} in {self.target}"
         try:
             for _ in range(ABORTS):
                 with self._trying(act):
@@ -250,7 +250,7 @@ class S3:
     async def strays(self, spec: ObjectSpec, seconds: float, but: Session | None = None) -> Sequence[Session]:
         ours, at = but, self._at(spec.key)
         try:
-            with self._trying(f"looking for half-done uploads of {spec.key!r}"):
+            with self._trying(f"looking for half-done uploads of {spec.key!r} in {self.target}"):
                 if ours is None:
                     if not await listed(self._client, at):
                         return ()
@@ -268,7 +268,7 @@ class S3:
         return strays if but is not None else [*strays, ours]
 
     async def stat(self, key: str) -> ObjectInfo | None:
-        act = f"looking at {key!r}"
+        act = f"looking at {key!r} in {self.target}"
         try:
             with self._trying(act):
                 try:
@@ -294,7 +294,7 @@ class S3:
 
     async def read(self, key: str, version_id: str | None = None) -> AsyncIterator[bytes]:
         version = {"VersionId": version_id} if version_id else {}
-        with self._trying(f"reading {key!r}"):
+        with self._trying(f"reading {key!r} from {self.target}"):
             reply = await self._client.get_object(**self._at(key), **version)
             async with reply["Body"] as stream:
                 async for window in stream.iter_chunks(READ_WINDOW):
@@ -302,19 +302,19 @@ class S3:
 
     async def delete(self, key: str, version_id: str | None = None) -> None:
         version = {"VersionId": version_id} if version_id else {}
-        with self._trying(f"deleting {key!r}"):
+        with self._trying(f"deleting {key!r} from {self.target}"):
             await self._client.delete_object(**self._at(key), **version)
 
     async def time(self) -> datetime | None:
-        with self._trying("asking for the time"):
+        with self._trying(f"asking {self.target} for the time"):
             return await s3_rules.time(self._client, self._config.bucket)
 
     async def rules(self) -> Rules:
-        with self._trying("asking for the bucket's rules"):
+        with self._trying(f"asking {self.target} for its rules"):
             return await s3_rules.rules(self._client, self._config.bucket, self._config.prefix)
 
     async def sign(self, key: str, expires: float) -> tuple[str, float]:
-        with self._trying(f"signing {key!r}"):
+        with self._trying(f"signing {key!r} in {self.target}"):
             await self._endpoint.login.get_frozen_credentials()  # renews them first, if they are about to end
             left = self._endpoint.login.seconds_left()
             seconds = math.floor(min(expires, MAX_SIGNED, math.inf if left is None else left))

@@ -48,7 +48,7 @@ class Endpoint:
         with suppress(*SPOKEN):
             await login.load()
         async with AsyncExitStack() as stack:
-            with classified(place, login, "connecting"):
+            with classified(place, login, f"connecting to {place.target}"):
                 client = await client_for(config, login, stack)
             return cls(config, place, login, client, stack.pop_all())
 
@@ -93,7 +93,7 @@ class Endpoint:
 
     async def probe(self) -> None:
         """Send a part for a session that never was: needs the right to write, and leaves nothing."""
-        act = "a trial write"
+        act = f"a trial write to {self.place.target}"
         try:
             with self.trying(act):
                 await self.client.upload_part(

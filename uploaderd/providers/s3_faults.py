@@ -187,7 +187,7 @@ def classified(place: Place, login: object, act: str, sending: Sending | None = 
     Args:
         place: where.
         login: which login; `str` of it is for people.
-        act: what is tried ("sending part 3 of 'cam1/a.mp4'").
+        act: what is tried and where ("sending part 3 of 'cam1/a.mp4' to s3://recordings").
         sending: the body that is sent meanwhile.
     """
     started = time.monotonic()
@@ -206,12 +206,12 @@ def fault_of(error: Exception, place: Place, login: str, act: str, seconds: floa
         error: one of `SPOKEN`.
         place: where.
         login: which login, for people.
-        act: what was tried ("sending part 3 of 'cam1/a.mp4'").
+        act: what was tried and where ("sending part 3 of 'cam1/a.mp4' to s3://recordings").
         seconds: for how long.
     """
     if isinstance(error, boto.ClientError):
-        return _answered(error, place, login, f"{act} to {place.target}", seconds)
-    return _unanswered(error, place, login, f"{act} to {place.target}")
+        return _answered(error, place, login, act, seconds)
+    return _unanswered(error, place, login, act)
 
 
 def code_of(error: boto.ClientError) -> str:
