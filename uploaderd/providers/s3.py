@@ -25,7 +25,7 @@ from uploaderd.config import S3Provider
 from uploaderd.errors import CannotLook, Corrupted, Fault, KeyTaken, SessionGone
 from uploaderd.model import Checksum, FailureClass, HeldPart, ObjectInfo, ObjectSpec, Part, Session
 from uploaderd.provider import Body, Limits, Rules
-from uploaderd.providers import bounds, s3_lock, s3_rules
+from uploaderd.providers import bounds, s3_lock, s3_rules, s3_strays
 from uploaderd.providers.s3_body import Sending, md5_of
 from uploaderd.providers.s3_checksum import (
     Algorithm,
@@ -50,7 +50,6 @@ from uploaderd.providers.s3_object import (
     seen,
     written,
 )
-from uploaderd.providers.s3_strays import begun, listed
 
 MAX_SIGNED: Final = 7 * 24 * 3600.0
 READ_WINDOW: Final = 256 * 1024
@@ -248,24 +247,7 @@ class S3:
         return False
 
     async def strays(self, spec: ObjectSpec, seconds: float, but: Session | None = None) -> Sequence[Session]:
-        ours, at = but, self._at(spec.key)
-        try:
-            with self._trying(f"looking for half-done uploads of {spec.key!r} in {self.target}"):
-                if ours is None:
-                    if not await listed(self._client, at):
-                        return ()
-                    # The listing says who began an upload, but not who we are: one that we begin does.
-                    ours = await self.open(spec, 0)
-                found = begun(await listed(self._client, at), opened_as(ours)[1], seconds)
-        except Fault as fault:
-            if ours is not None and but is None:
-                await self.abort(ours)
-            if fault.http_status == 403:
-                raise CannotLook(fault.message, code=fault.code, http_status=403) from fault
-            raise
-        # What it was opened with does not matter to an abort.
-        strays = [Session(spec, 0, handle_of(Algorithm.NONE, upload)) for upload in found]
-        return strays if but is not None else [*strays, ours]
+        return await s3_strays.strays(self._endpoint, spec, seconds, but, begin=self.open, abort=self.abort)
 
     async def stat(self, key: str) -> ObjectInfo | None:
         act = f"looking at {key!r} in {self.target}"

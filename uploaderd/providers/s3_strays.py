@@ -2,14 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from uploaderd.providers.s3_checksum import Reply
+from uploaderd.errors import CannotLook, Fault
+from uploaderd.model import ObjectSpec, Session
+from uploaderd.providers.s3_checksum import Algorithm, Reply
+from uploaderd.providers.s3_endpoint import Endpoint
+from uploaderd.providers.s3_object import handle_of, opened_as
 
 ROUNDING: Final = timedelta(seconds=2)
 """`Initiated` is told in whole seconds by some stores, rounded either way."""
+
+
+async def strays(
+    endpoint: Endpoint,
+    spec: ObjectSpec,
+    seconds: float,
+    but: Session | None,
+    *,
+    begin: Callable[[ObjectSpec, int], Awaitable[Session]],
+    abort: Callable[[Session], Awaitable[object]],
+) -> Sequence[Session]:
+    """What `provider.Strays.strays` promises; `begin` and `abort` are the provider's own.
+
+    Raises:
+        CannotLook: this login may not list; nothing was left by the question.
+        Fault: likewise.
+    """
+    ours, at = but, endpoint.at(spec.key)
+    try:
+        with endpoint.trying(f"looking for half-done uploads of {spec.key!r} in {endpoint.place.target}"):
+            if ours is None:
+                if not await listed(endpoint.client, at):
+                    return ()
+                # The listing says who began an upload, but not who we are: one that we begin does.
+                ours = await begin(spec, 0)
+            uploads = begun(await listed(endpoint.client, at), opened_as(ours)[1], seconds)
+    except Fault as fault:
+        if ours is not None and but is None:
+            await abort(ours)
+        if fault.http_status == 403:
+            raise CannotLook(fault.message, code=fault.code, http_status=403) from fault
+        raise
+    # What it was opened with does not matter to an abort.
+    theirs = [Session(spec, 0, handle_of(Algorithm.NONE, upload)) for upload in uploads]
+    return theirs if but is not None else [*theirs, ours]
 
 
 async def listed(client: Any, at: Mapping[str, Any]) -> Sequence[Reply]:
