@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import ClientError
 from botocore.parsers import create_parser
 
 from uploaderd import __version__
 from uploaderd.providers.s3_body import Sending
 from uploaderd.providers.s3_checksum import Reply
+from uploaderd.providers.s3_connections import Connections
 from uploaderd.providers.s3_login import Login
 from uploaderd.providers.s3_signature import Signer, encoded
 
@@ -115,17 +115,15 @@ class Direct:
         )
         signed["user-agent"] = f"uploaderd/{__version__}"
         url = address.geturl() + (f"?{encoded(query)}" if query else "")
-        request = AWSPreparedRequest(method, url, signed, body, stream_output=False)
-        # Not public: the library's one way to its connections without a hook between.
-        answer = await self._client._endpoint.http_session.send(request)  # noqa: SLF001
-        content: bytes = await answer.content
-        status = int(answer.status_code)
+        # Not public, but the way to what `http_session_cls` has made.
+        connections: Connections = self._client._endpoint.http_session  # noqa: SLF001
+        status, answered, content = await connections.ask(method, url, signed, body)
         if status == 200 and _is_error(content):
             status = 500  # as the library takes it: the error came after the head of the reply
         if status >= 300:
-            told = {"status_code": status, "headers": answer.headers, "body": content}
+            told = {"status_code": status, "headers": answered, "body": content}
             raise ClientError(create_parser("rest-xml").parse(told, None), operation)
-        return _heard(answer.headers)
+        return _heard(answered)
 
     async def _address(self) -> str:
         """Where the bucket's keys begin, as the library resolves it; and for which region to sign."""
@@ -152,7 +150,7 @@ def _said(members: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _heard(headers: Mapping[str, str]) -> Reply:
-    """A reply's headers as members."""
+    """A reply's headers, their names in lower case, as members."""
     reply: dict[str, Any] = {"Metadata": {}}
     for name, value in headers.items():
         if (member := _MEMBERS.get(name)) is not None:

@@ -29,6 +29,7 @@ from uploaderd.config import S3Provider
 from uploaderd.logs.setup import get_logger
 from uploaderd.providers.credential_files import CredentialFiles
 from uploaderd.providers.s3_body import lively_socket
+from uploaderd.providers.s3_connections import Connections
 
 log = get_logger(__name__)
 
@@ -235,6 +236,7 @@ async def client_for(config: S3Provider, login: Login, stack: AsyncExitStack) ->
             verify=str(config.ca_file) if config.ca_file else None,
             config=AioConfig(
                 **_common(config),
+                http_session_cls=Connections,
                 max_pool_connections=config.max_uploads * config.max_parts + 8,
                 user_agent_extra=f"uploaderd/{__version__}",
                 # A store that has no checksums refuses or, worse, stores the trailer (see docs of

@@ -22,7 +22,7 @@ class Signer:
 
     def __init__(self, region: str) -> None:
         self._region = region
-        self._derived: tuple[str, str, bytes] = ("", "", b"")
+        self._derived: tuple[str, str, hmac.HMAC] | None = None
 
     def signed(
         self,
@@ -59,25 +59,24 @@ class Signer:
         scope = f"{day}/{self._region}/s3/aws4_request"
         digest = hashlib.sha256(request.encode()).hexdigest()
         text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
-        signature = _hmac(self._key(secret_key, day), text).hex()
+        keyed = self._keyed(secret_key, day).copy()
+        keyed.update(text.encode())
+        signature = keyed.hexdigest()
         all_["authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={named}, Signature={signature}"
         )
         return all_
 
-    def _key(self, secret: str, day: str) -> bytes:
-        if self._derived[:2] != (secret, day):
+    def _keyed(self, secret: str, day: str) -> hmac.HMAC:
+        """What signs. A copy of it keeps the interpreter, which `hmac.digest` would let go of each time."""
+        if self._derived is None or self._derived[:2] != (secret, day):
             key = f"AWS4{secret}".encode()
             for part in (day, self._region, "s3", "aws4_request"):
-                key = _hmac(key, part)
-            self._derived = (secret, day, key)
+                key = hmac.digest(key, part.encode(), "sha256")
+            self._derived = (secret, day, hmac.new(key, digestmod="sha256"))
         return self._derived[2]
 
 
 def encoded(query: Mapping[str, str]) -> str:
     """The query as it is signed, and sent: in the order of its names, all but unreserved bytes encoded."""
     return "&".join(f"{quote(name, safe='')}={quote(query[name], safe='')}" for name in sorted(query))
-
-
-def _hmac(key: bytes, text: str) -> bytes:
-    return hmac.digest(key, text.encode(), "sha256")
