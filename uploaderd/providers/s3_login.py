@@ -23,6 +23,7 @@ from aiobotocore.credentials import (
 )
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, NoCredentialsError
+from botocore.loaders import Loader
 
 from uploaderd import __version__
 from uploaderd.config import S3Provider
@@ -71,6 +72,13 @@ class _Session(AioSession):  # type: ignore[misc]  # it ships no types
         if service == "sts":
             keywords |= self._security_service
         return super().create_client(service, *arguments, **keywords)
+
+
+class _Models(Loader):  # type: ignore[misc]  # it ships no types
+    """The library's description of S3. To know all services it would list 870 directories first."""
+
+    def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002
+        return ["s3"]
 
 
 class Login:
@@ -156,7 +164,6 @@ class Login:
 
     async def _find(self) -> Any:
         config = self._config
-        session = self._session()
         self._files = CredentialFiles(())
         if config.access_key_id and config.secret_access_key:
             found: Any = AioCredentials(
@@ -166,6 +173,7 @@ class Login:
                 method="explicit",
             )
         else:
+            session = self._session()
             names = ("credentials_file", "config_file")
             paths = [path for name in names if (path := session.get_config_variable(name))]
             self._files = await asyncio.to_thread(CredentialFiles, paths)
@@ -179,7 +187,7 @@ class Login:
                 "RoleSessionName": config.role_session_name or "uploaderd",
             }
             fetcher = AioAssumeRoleCredentialFetcher(
-                session.create_client,
+                self._session().create_client,
                 found,
                 config.assume_role_arn,
                 extra_args={name: value for name, value in wanted.items() if value},
@@ -228,6 +236,7 @@ async def client_for(config: S3Provider, login: Login, stack: AsyncExitStack) ->
         }
     )
     session.register_component("credential_provider", login)
+    session.register_component("data_loader", _Models())
     client = await stack.enter_async_context(
         session.create_client(
             "s3",
