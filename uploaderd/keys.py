@@ -150,6 +150,8 @@ def text_of(path: bytes) -> str:
     Control characters and bytes that are not UTF-8 are percent-encoded, everything else stays.
     """
     text = path.decode("utf-8", "surrogateescape")
+    if text.isascii() and text.isprintable():
+        return text  # nearly all of them, and it is asked for each recording several times
     text = "".join(f"%{ord(char) - 0xDC00:02X}" if 0xDC80 <= ord(char) <= 0xDCFF else char for char in text)
     return _CONTROL.sub(_percent, text)
 

@@ -155,6 +155,16 @@ def mask(text: str) -> str:
     return _masked(text) if len(text) > _REMEMBERED else _masked_once(text, _registered.pattern)
 
 
+def mask_name(name: str) -> tuple[str, bool]:
+    """The name of a field without secrets, and whether a value under it is one, whatever it looks like."""
+    return _named_once(name, _registered.pattern)
+
+
+@lru_cache(256)
+def _named_once(name: str, _registered: re.Pattern[str] | None) -> tuple[str, bool]:
+    return _masked(name), is_secret_name(name)
+
+
 @lru_cache(1024)
 def _masked_once(text: str, _registered: re.Pattern[str] | None) -> str:
     # With another value registered it is another question.

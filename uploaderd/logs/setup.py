@@ -20,7 +20,7 @@ from typing import Any, Literal, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from uploaderd.logs.secrets import MASK, is_secret_name, mask, mask_registered
+from uploaderd.logs.secrets import MASK, mask, mask_name, mask_registered
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 """The names that `log_level` and `log_levels` take, from the most to the least talkative."""
@@ -203,22 +203,16 @@ def _plain(value: object, depth: int) -> object:
         finite = text.lstrip("-")[:1].isdigit()  # JSON has no inf and no nan
         return value if finite and mask_registered(text) == text else mask(text)
     if depth < _DEEPEST and isinstance(value, Mapping):
-        return {_name(name): _under(name, each, depth) for name, each in value.items()}
+        return dict(_field(name, each, depth) for name, each in value.items())
     if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
         return [_plain(each, depth + 1) for each in value]
     return _printable(mask(_text(value)))
 
 
-def _under(name: object, value: object, depth: int) -> object:
-    spelled = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
-    if isinstance(spelled, str) and is_secret_name(spelled) and value not in (None, "", "SET", True, False):
-        return MASK
-    return _plain(value, depth + 1)
-
-
-def _name(name: object) -> str:
-    plain = _plain(name, _DEEPEST)
-    return plain if isinstance(plain, str) else str(plain)
+def _field(name: object, value: object, depth: int) -> tuple[str, object]:
+    shown, secret = mask_name(_text(name))
+    hidden = secret and value not in (None, "", "SET", True, False)
+    return _printable(shown), MASK if hidden else _plain(value, depth + 1)
 
 
 def _text(value: object) -> str:
