@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.end_to_end.places import assert_whole, content_of
 from tests.strict import Fault, Kind, StrictServer
 
 KIB = 1024
+MIB = 1024 * KIB
 
 CONTENTS = {name: content_of(100 * KIB, name) for name in ("gone.ts", "cut.ts", "other.ts", "fine.ts")}
 CODES = {"gone.ts": "copy-gone", "cut.ts": "copy-replaced", "other.ts": "copy-replaced"}
@@ -192,40 +194,60 @@ async def test_a_copy_that_was_changed_is_doubtful_until_it_is_read_back(
         }
 
 
-async def test_a_long_run_is_paced_and_goes_on_where_it_was_cut_off(
+async def test_a_deep_run_goes_on_with_what_was_not_read_when_it_was_killed(
     box: Box, places: Mapping[str, Place]
 ) -> None:
     folder = box.source()
     box.send_to({"directory": places["directory"]})
-    for number in range(8):
-        (folder / f"{number}.ts").write_bytes(b"small")
+    (folder / "large.ts").write_bytes(content_of(4 * MIB))
     with box.run() as daemon:
-        await box.until_safe(8)
-        (folder / "large.ts").write_bytes(content_of(256 * KIB))
-        (folder / "last.ts").write_bytes(b"small")
-        await box.until_safe(10)
+        await box.until_safe(1)
+        for number in range(3):
+            (folder / f"{number}.ts").write_bytes(b"small")
+        await box.until_safe(4)
         none = await box.uploaderd("verify", "--deep", "--resume")
         assert none.code == 1 and "no such run was cut off" in none.err
-        async with asked(box, "verify", "--deep", "--rate", "64KiB/s") as asking:
-            assert "directory 256.0 KiB" in await asking.says("reading back")
 
-            def noted() -> bool:
-                with box.reading() as conn:
-                    place = "SELECT value ->> 'after' FROM meta WHERE name = 'verify'"
-                    row = conn.execute(place).fetchone() if conn is not None else None
-                    return row is not None and row[0] > 0
+        def noted() -> Any:
+            with box.reading() as conn:
+                assert conn is not None
+                row = conn.execute("SELECT value FROM meta WHERE name = 'verify'").fetchone()
+                return json.loads(row[0]) if row is not None else {}
 
+        async with asked(box, "verify", "--deep", "--rate", "1MiB/s") as asking:
+            assert "directory 4.0 MiB" in await asking.says("reading back")
+            await box.until(lambda: len(noted().get("done", ())) == 3)
+            daemon.kill()
+            assert await asking.ends() == 75
+    assert noted()["after"] == 0
+    with box.run() as daemon:
+        await daemon.says("provider opened")
+        async with asked(box, "verify", "--deep", "--resume", "--rate", "1MiB/s") as asking:
+            assert "directory 4.0 MiB" in await asking.says("reading back")
             asking.interrupt()
             assert "--deep --resume" in await asking.says("goes on from there")
             assert await asking.ends() == 130
-            await box.until(noted)
+        await daemon.says("whoever asked has hung up", within=10)
         said = await box.uploaderd("verify", "--deep", "--resume")
-        assert said.code == 0
-        checked = int(said.out.split()[0])
-        # The last two came together: which of them was read when it was cut off is open.
-        assert 1 <= checked < 10, "what was read before the interruption is not read again"
-        assert not noted()
+        assert (said.code, said.out) == (0, "1 of 1 copy are there, 4.0 MiB read back\n")
+        assert noted() == {}
     assert not daemon.said("Error handling request from ")
+
+
+async def test_who_hangs_up_ends_it_even_while_a_provider_says_nothing(
+    box: Box, places: Mapping[str, Place], endpoint: StrictServer
+) -> None:
+    folder = box.source()
+    box.send_to({"s3": places["s3"]})
+    (folder / "1.ts").write_bytes(b"one")
+    with box.run() as daemon:
+        await box.until_safe(1)
+        with endpoint.faults.expected(Fault(Kind.HOLD, operation="HeadObject", count=None)) as (held,):
+            async with asked(box, "verify") as asking:
+                await box.until(lambda: held.fired)
+                asking.interrupt()
+                assert await asking.ends() == 130
+            await daemon.says("whoever asked has hung up", within=10)
 
 
 async def test_a_provider_that_cannot_be_asked_is_no_difference(

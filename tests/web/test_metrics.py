@@ -120,7 +120,7 @@ async def test_a_copy_that_was_lost_and_sent_again_says_nothing_of_how_fast_thin
     empty.at += 60 * 24 * 60 * MINUTE
 
     def lose(tx: Transaction) -> None:
-        (kept,) = audit.kept(tx.conn, 0, 1, None, 1)
+        (kept,) = audit.kept(tx.conn, audit.Position(False, 0, 1), None, 1)
         audit.differs(tx, kept.copies[0], Fault("gone", code="gone"), {}, again=True)
 
     await empty.ledger.run(lose)

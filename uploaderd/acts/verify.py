@@ -39,7 +39,7 @@ DEEP_AT_ONCE: Final = 4
 
 TELL_SECONDS: Final = 1.0
 NOTE_SECONDS: Final = 5.0
-"""How often it is told how far it is, and noted from where to go on."""
+"""How often it is told how far it is, and noted from where to go on (of a deep run: at each recording)."""
 
 NAMED: Final = 50
 """Differences that are named in an answer; the others are counted, and in the history."""
@@ -114,7 +114,7 @@ class _Verifying:
     async def run(self) -> Mapping[str, Any]:
         rows = await rows_of(self._order, self._acting)
         place = self._place = await self._begin()
-        self._extent = await self._acting.read(audit.extent, place.after, place.upto, rows)
+        self._extent = await self._acting.read(audit.extent, place, rows)
         async with opened(self._acting, self._extent) as self._providers:
             begins = {
                 name: {"copies": one.copies, "bytes": one.bytes, "in_use": name in self._providers}
@@ -124,7 +124,7 @@ class _Verifying:
             if self._whole:
                 await self._acting.ledger.run(audit.cut_off, place)  # also of a run that is killed
             try:
-                while page := await self._acting.read(audit.kept, self._place.after, place.upto, rows, PAGE):
+                while page := await self._acting.read(audit.kept, self._place, rows, PAGE):
                     await self._check(page)
             finally:
                 if self._whole:
@@ -156,15 +156,18 @@ class _Verifying:
         The place to go on from follows recording by recording: of a page of large ones, read back on a
         slow link, a day's work may be done when it is cut off.
         """
-        ahead, done = deque(kept.row for kept in page), set[int]()
+        ahead, done = deque(kept.row for kept in page), set(self._place.done)
         room = asyncio.Semaphore(DEEP_AT_ONCE if self._order.deep else AT_ONCE)
 
         async def one(kept: Kept) -> None:
             async with room:
                 await self._check_one(kept)
                 done.add(kept.row)
+                after = self._place.after
                 while ahead and ahead[0] in done:
-                    self._place = replace(self._place, after=ahead.popleft())
+                    after = ahead.popleft()
+                done.difference_update([row for row in done if row <= after])
+                self._place = replace(self._place, after=after, done=tuple(sorted(done)))
                 await self._note()
                 await self._tell_at_times()
 
@@ -275,8 +278,9 @@ class _Verifying:
             await self._tell(self._values())
 
     async def _note(self) -> None:
+        """Of a deep run each recording, since it may have cost gigabytes; else at times."""
         now = self._acting.clock.monotonic()
-        if self._whole and now - self._noted >= NOTE_SECONDS:
+        if self._whole and (self._order.deep or now - self._noted >= NOTE_SECONDS):
             self._noted = now
             await self._acting.ledger.run(audit.cut_off, self._place)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from uploaderd.errors import Fault
@@ -52,11 +52,12 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A run over the recordings up to the row `upto` that was cut off: those up to `after` are done."""
+    """How far a run over the recordings up to the row `upto` came: up to `after` all are done, and `done`."""
 
     deep: bool
     after: int
     upto: int
+    done: tuple[int, ...] = ()
 
 
 def below(conn: sqlite3.Connection, source: str, path: bytes) -> list[int]:
@@ -70,11 +71,9 @@ def below(conn: sqlite3.Connection, source: str, path: bytes) -> list[int]:
     return [row[0] for row in rows]
 
 
-def extent(
-    conn: sqlite3.Connection, after: int, upto: int, rows: Collection[int] | None
-) -> dict[str, Extent]:
+def extent(conn: sqlite3.Connection, place: Position, rows: Collection[int] | None) -> dict[str, Extent]:
     """What there is to be asked for, by provider; see `kept`."""
-    which, values = _which(after, upto, rows)
+    which, values = _which(place, rows)
     return {
         name: Extent(copies, size)
         for name, copies, size in conn.execute(
@@ -86,19 +85,16 @@ def extent(
     }
 
 
-def kept(
-    conn: sqlite3.Connection, after: int, upto: int, rows: Collection[int] | None, limit: int
-) -> list[Kept]:
+def kept(conn: sqlite3.Connection, place: Position, rows: Collection[int] | None, limit: int) -> list[Kept]:
     """The next recordings that have verified copies, in the order of their rows.
 
     Args:
         conn: the ledger.
-        after: only behind this row.
-        upto: only up to this row.
+        place: only what it leaves to be done.
         rows: only these; None: all.
         limit: at most so many.
     """
-    which, values = _which(after, upto, rows)
+    which, values = _which(place, rows)
     found = conn.execute(
         "SELECT r.id, s.name, r.path, r.size, r.crc32c, r.crc64nvme, r.past FROM recordings r"
         f" JOIN sources s ON s.id = r.source_id WHERE {which} AND EXISTS (SELECT 1 FROM uploads u"
@@ -118,12 +114,13 @@ def kept(
     ]
 
 
-def _which(after: int, upto: int, rows: Collection[int] | None) -> tuple[str, tuple[object, ...]]:
+def _which(place: Position, rows: Collection[int] | None) -> tuple[str, tuple[object, ...]]:
+    # Lists are one value, however long they are: SQLite takes 32,766 at most.
+    left = "r.id > ? AND r.id <= ? AND r.id NOT IN (SELECT value FROM json_each(?))"
+    values = (place.after, place.upto, json.dumps(place.done))
     if rows is None:
-        return "r.id > ? AND r.id <= ?", (after, upto)
-    # One value, however many they are: SQLite takes 32,766 at most.
-    listed = json.dumps(sorted(row for row in rows if row > after))
-    return "r.id <= ? AND r.id IN (SELECT value FROM json_each(?))", (upto, listed)
+        return left, values
+    return f"{left} AND r.id IN (SELECT value FROM json_each(?))", (*values, json.dumps(sorted(rows)))
 
 
 def _copies(conn: sqlite3.Connection, row: int) -> tuple[Copy, ...]:
@@ -151,14 +148,17 @@ def differs(tx: Transaction, copy: Copy, fault: Fault, found: Mapping[str, objec
 
 def cut_off(tx: Transaction, position: Position) -> None:
     """Remember how far a run came."""
-    value = json.dumps({"deep": position.deep, "after": position.after, "upto": position.upto})
+    value = json.dumps(asdict(position))
     tx.conn.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_POSITION, value))
 
 
 def position(tx: Transaction) -> Position | None:
     """How far a run came that was cut off."""
     row = tx.conn.execute("SELECT value FROM meta WHERE name = ?", (_POSITION,)).fetchone()
-    return Position(**json.loads(row[0])) if row is not None else None
+    if row is None:
+        return None
+    value = json.loads(row[0])
+    return Position(value["deep"], value["after"], value["upto"], tuple(value.get("done", ())))
 
 
 def ended(tx: Transaction, who: str, detail: Mapping[str, Any], *, whole: bool) -> None:

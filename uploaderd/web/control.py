@@ -1,15 +1,16 @@
 """Orders over the control socket: `POST /api/v1/acts/NAME`, answered by JSON lines.
 
 Any number of `{"progress": ...}`, then one `{"result": ...}` or `{"refused": {...}}`. Whoever hangs up
-ends what they wait for. Only for the daemon's own user and root: whoever else may read the socket may
-not act.
+ends what takes time; a decision, once asked for, is carried out. Only for the daemon's own user and
+root: whoever else may read the socket may not act.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from uploaderd.acts.acting import Acting, user
 from uploaderd.acts.carry_out import carry_out
-from uploaderd.acts.orders import ORDERS, Order
+from uploaderd.acts.orders import ORDERS, Backfill, Ensure, Order, Verify
 from uploaderd.errors import LedgerError, LedgerFull, Refused
 from uploaderd.logs.setup import get_logger
 from uploaderd.web.access import peer
@@ -27,6 +28,12 @@ log = get_logger(__name__)
 
 MOST_BYTES: Final = 2**20
 """Of one order: enough for ten thousand recordings by name."""
+
+LISTENS_SECONDS: Final = 0.5
+"""How often it is looked whether anybody still listens: what is said next may be long in coming."""
+
+_LONG: Final = (Ensure, Verify, Backfill)
+"""Orders that may be cut off anywhere."""
 
 
 def add_to(app: web.Application) -> None:
@@ -57,14 +64,16 @@ async def _stream(request: web.Request, order: Order, acting: Acting) -> web.Str
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
     try:
-        await _carry_out(response, order, acting)
+        await _carry_out(request, response, order, acting)
     except ConnectionResetError:
         # Ctrl-C, mostly. What the order has done so far stands, and the rest is not wanted any more.
         log.info("whoever asked has hung up", by=acting.who)
     return response
 
 
-async def _carry_out(response: web.StreamResponse, order: Order, acting: Acting) -> None:
+async def _carry_out(
+    request: web.Request, response: web.StreamResponse, order: Order, acting: Acting
+) -> None:
     """Tell how far it is, line by line, and what came of it.
 
     Raises:
@@ -78,7 +87,7 @@ async def _carry_out(response: web.StreamResponse, order: Order, acting: Acting)
         await write("progress", progress)
 
     try:
-        result = await carry_out(order, acting, tell)
+        result = await _listened_to(request, order, carry_out(order, acting, tell))
     except Refused as refused:
         await write("refused", told(refused))
     except LedgerError as error:
@@ -87,6 +96,25 @@ async def _carry_out(response: web.StreamResponse, order: Order, acting: Acting)
     else:
         await write("result", result)
     await response.write_eof()
+
+
+async def _listened_to(
+    request: web.Request, order: Order, work: Coroutine[Any, Any, Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """What comes of the work; cut off once nobody listens, if that may be.
+
+    Raises:
+        ConnectionResetError: nobody listens any more.
+    """
+    working = asyncio.create_task(work)
+    try:
+        while not (await asyncio.wait((working,), timeout=LISTENS_SECONDS))[0]:
+            if request.transport is None and isinstance(order, _LONG):
+                raise ConnectionResetError
+        return working.result()
+    finally:
+        working.cancel()
+        await asyncio.wait((working,))
 
 
 def told(refused: Refused) -> dict[str, str]:
