@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from tests.home.debian import ROOT, base, run, wheels
+from tests.home.debian import HERE, ROOT, architecture, base, run, wheels
 
 NAME: Final = "localhost/uploaderd"
 ROOM: Final = 4 << 30
@@ -36,8 +36,11 @@ class Image:
 
 
 @contextmanager
-def built(folder: Path) -> Iterator[Image]:
-    """The image, built from the checkout; all that was made for it is removed in the end."""
+def built(folder: Path, machine: str = HERE) -> Iterator[Image]:
+    """The image, built from the checkout; all that was made for it is removed in the end.
+
+    For another machine than this the kernel must be able to run its programs (`arm64`).
+    """
     memory = Path("/dev/shm")
     storage = folder / "storage"
     if shutil.disk_usage(memory).free > ROOM:
@@ -49,14 +52,16 @@ def built(folder: Path) -> Iterator[Image]:
         return run(["buildah", *where, *arguments], timeout=timeout).strip()
 
     try:
-        scratch = buildah("from", "scratch")
-        buildah("add", "--quiet", scratch, base(), "/", timeout=300)
+        arch = f"--arch={architecture(machine)}"
+        scratch = buildah("from", arch, "scratch")
+        buildah("add", "--quiet", scratch, base(machine), "/", timeout=300)
         buildah("commit", "--quiet", "--rm", scratch, "localhost/python:3.11-slim", timeout=300)
-        options = ["--isolation=chroot", "--format=docker", "--pull-never", f"--volume={wheels()}:/wheels:ro"]
+        options = [arch, "--isolation=chroot", "--format=docker", "--pull-never"]
+        options += [f"--volume={wheels(machine)}:/wheels:ro"]
         options += ["--build-arg=PIP_NO_INDEX=1", "--build-arg=PIP_FIND_LINKS=/wheels", f"--tag={NAME}"]
         buildah("build", *options, ROOT, timeout=600)
         config = json.loads(buildah("inspect", "--type=image", NAME))["Docker"]["config"]
-        container = buildah("from", "--pull-never", NAME, timeout=300)
+        container = buildah("from", arch, "--pull-never", NAME, timeout=300)
         yield Image(Path(buildah("mount", container)), config)
         buildah("umount", container)
     finally:

@@ -29,9 +29,16 @@ RELEASE: Final = "bookworm"
 PYTHON: Final = "3.11.2"
 """Of that release."""
 PACKAGES: Final = "systemd,systemd-sysv,dbus,python3,python3-venv,procps,ca-certificates"
+HERE: Final = platform.machine()
+"""What this machine is, as Python and pip call it."""
 LOCKS: Final = (ROOT / ".ci" / "requirements.lock", ROOT / ".ci" / "build.lock")
 SHIPPED: Final = ("uploaderd", "systemd", ".ci", "pyproject.toml", "README.md", "LICENSE", "Dockerfile")
 """What of the checkout an installation needs."""
+
+
+def architecture(machine: str) -> str:
+    """What Debian and the image formats call it."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}[machine]
 
 
 def needs(*tools: str) -> None:
@@ -45,21 +52,22 @@ def needs(*tools: str) -> None:
         pytest.skip(text)
 
 
-def base() -> Path:
+def base(machine: str = HERE) -> Path:
     """The root, made if it is not there yet. It takes a minute, and an archive to fetch from."""
-    kept = CACHE / f"{RELEASE}-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:8]}"
+    kept = CACHE / f"{RELEASE}-{machine}-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:8]}"
     if kept.exists():
         return kept
     with _alone():
         if not kept.exists():
-            _make(kept)
+            _make(kept, machine)
     return kept
 
 
-def _make(kept: Path) -> None:
+def _make(kept: Path, machine: str) -> None:
     # Under another name first: one that was not finished must not be taken for one.
     making = CACHE / f"making-{os.getpid()}"
-    done = run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", RELEASE, making], timeout=600)
+    command = ["debootstrap", f"--arch={architecture(machine)}", "--variant=minbase", f"--include={PACKAGES}"]
+    done = run([*command, RELEASE, making], timeout=900)
     (making / "var" / "log" / "debootstrap.log").write_text(done)
     shutil.rmtree(making / "var" / "cache" / "apt")
     (making / "usr" / "bin" / "python").symlink_to("python3")  # as the official Python images have it
@@ -75,24 +83,24 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def wheels() -> Path:
+def wheels(machine: str = HERE) -> Path:
     """A folder with the locked wheels, for the base's Python, fetched if they are not there yet.
 
     Only what the locks name is fetched, with the hash that they give: if one is incomplete, nothing that
     is installed from the folder alone gets far.
     """
-    return fetched("wheels", *LOCKS)
+    return fetched("wheels", *LOCKS, machine=machine)
 
 
-def fetched(what: str, *locks: Path) -> Path:
+def fetched(what: str, *locks: Path, machine: str = HERE) -> Path:
     """The folder in the cache with the wheels that the locks name."""
     text = "".join(lock.read_text() for lock in locks)
-    kept = CACHE / f"{what}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    kept = CACHE / f"{what}-{machine}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     with _alone():
         if not kept.exists():
             making = CACHE / f"making-{what}-{os.getpid()}"
             making.mkdir()
-            fetch(text, making, platform.machine())
+            fetch(text, making, machine)
             making.rename(kept)
     return kept
 
@@ -100,7 +108,7 @@ def fetched(what: str, *locks: Path) -> Path:
 def fetch(lock: str, to: Path, machine: str) -> None:
     """Fetch the wheels that a lock names, for the base's Python on that machine."""
     wanted = to / "wanted.txt"
-    wanted.write_text(_applicable(lock, machine))
+    wanted.write_text(applicable(lock, machine))
     tags = [f"--platform={kind}_{machine}" for kind in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--require-hashes", f"--python-version={PYTHON}", *tags, f"--dest={to}", f"-r{wanted}"]
@@ -108,7 +116,7 @@ def fetch(lock: str, to: Path, machine: str) -> None:
     wanted.unlink()
 
 
-def _applicable(lock: str, machine: str) -> str:
+def applicable(lock: str, machine: str) -> str:
     """The lock without what is meant for other systems; pip would ask the Python that runs it."""
     there = {
         "implementation_name": "cpython",

@@ -10,14 +10,14 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.home.debian import LOCKS, ROOT
+from tests.home.debian import LOCKS, ROOT, applicable, wheels
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 REMAKE = "make it anew with the command in its first lines"
 
 
-def pinned(lock: Path) -> list[Requirement]:
-    lines = re.findall(r"^([a-z0-9].*?)(?: \\)?$", lock.read_text(), re.MULTILINE)
+def pinned(lock: str) -> list[Requirement]:
+    lines = re.findall(r"^([a-z0-9].*?)(?: \\)?$", lock, re.MULTILINE)
     return [Requirement(line) for line in lines]
 
 
@@ -31,7 +31,7 @@ def pinned(lock: Path) -> list[Requirement]:
     ids=["requirements", "build"],
 )
 def test_it_has_what_is_asked_for(lock: Path, wanted: list[str]) -> None:
-    there = pinned(lock)
+    there = pinned(lock.read_text())
     for text in wanted:
         requirement = Requirement(text)
         versions = [
@@ -50,6 +50,16 @@ def test_each_version_is_exact_and_has_hashes(lock: Path) -> None:
         assert next(iter(Requirement(first.removesuffix(" \\")).specifier)).operator == "==", first
         assert hashes, first
         assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}(?: \\)?", line) for line in hashes), first
+
+
+@pytest.mark.timeout(300)  # the first time it fetches them
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_each_package_is_there_as_a_wheel_for_each_machine(machine: str) -> None:
+    """Of those that the image is for; each with a hash that the lock has, or pip would have refused it."""
+    there = {canonicalize_name(wheel.name.partition("-")[0]) for wheel in wheels(machine).glob("*.whl")}
+    for lock in LOCKS:
+        wanted = pinned(applicable(lock.read_text(), machine))
+        assert not {canonicalize_name(one.name) for one in wanted} - there
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
