@@ -517,6 +517,17 @@ async def test_an_expired_sas_is_named(server: StrictServer) -> None:
     assert "sig=" not in f"{fault} {fault.hint}"
 
 
+async def test_tags_need_more_than_writing(server: StrictServer, recording: OpenRecording) -> None:
+    spec = acts.spec_of("a", recording.size)
+    async with opened(server, sas_token=sas(server, "rcw"), tags={"team": "sound"}) as provider:
+        fault = await fault_of(acts.put(provider, spec, recording))
+    assert fault.failure is FailureClass.PROVIDER
+    assert "Storage Blob Data Owner, or the SAS permissions r, c, w and t" in fault.hint
+    allowed = sas(server, "rcwt")
+    async with opened(server, sas_token=allowed, tags={"team": "sound"}) as provider:
+        await acts.put(provider, spec, recording)
+
+
 async def test_a_connection_string_logs_in(server: StrictServer, recording: OpenRecording) -> None:
     async with opened(connection_string=server.azure_connection_string) as provider:
         assert provider.login == "connection string"

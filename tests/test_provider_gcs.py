@@ -405,6 +405,23 @@ async def test_whoever_may_only_write_can_write(
     assert info.crc32c == (await recording.body(0, recording.size).digest()).crc32c
 
 
+async def test_a_key_of_the_customers_needs_a_grant_of_its_own(
+    settings: dict[str, Any], server: StrictServer, recording: OpenRecording
+) -> None:
+    """To Google's own account; its absence is a 403 that looks as if the login could not write."""
+    server.gcs.auth.add_account().denied |= {"storage.objects.create"}
+    for more, told in (
+        ({}, False),
+        ({"kms_key_name": "projects/p/locations/l/keyRings/r/cryptoKeys/k"}, True),
+    ):
+        provider = await opened(settings | more)
+        with pytest.raises(Fault) as refused:
+            await provider.open(acts.spec_of(KEY, recording.size), CHUNK)
+        await provider.aclose()
+        assert "roles/storage.objectUser" in refused.value.hint
+        assert ("roles/cloudkms.cryptoKeyEncrypterDecrypter" in refused.value.hint) is told
+
+
 async def test_a_limit_of_the_rate_is_not_taken_for_blindness(provider: Gcs, server: StrictServer) -> None:
     limited = Wrong(Kind.STATUS, operation="GetObject", status=403, code="rateLimitExceeded")
     with server.faults.expected(limited), pytest.raises(Fault) as caught:

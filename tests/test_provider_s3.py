@@ -320,6 +320,31 @@ async def test_what_the_configuration_gives_every_object(
     assert info.md5 is None, "under KMS an ETag is no MD5"
 
 
+@pytest.mark.parametrize("in_parts", [False, True], ids=["put", "in parts"])
+@pytest.mark.parametrize(
+    ("action", "settings"),
+    [
+        ("s3:PutObjectTagging", {"tags": {"team": "sound"}}),
+        ("kms:GenerateDataKey", {"sse": "aws:kms", "kms_key_id": "alias/recordings"}),
+        ("s3:PutObjectRetention", {"lock_mode": "governance", "retain_for": "1h"}),
+        ("s3:PutObjectLegalHold", {"legal_hold": True}),
+    ],
+)
+async def test_what_a_setting_needs_beyond_writing_is_named(
+    server: StrictServer, opened: Open, record: Record, action: str, settings: dict[str, Any], in_parts: bool
+) -> None:
+    """S3 answers AccessDenied to each, as if the object itself could not be written."""
+    server.s3.account.denied = {action}
+    provider = await opened(**settings)
+    recording, spec = await record(b"abc"), acts.spec_of(KEY, 3)
+
+    with pytest.raises(ProviderFault) as refused:
+        await (provider.open(spec, PART) if in_parts else acts.put(provider, spec, recording))
+
+    assert refused.value.failure is FailureClass.PROVIDER
+    assert f"do s3:PutObject, {action}" in refused.value.hint
+
+
 # Sessions -----------------------------------------------------------------------------------------
 
 

@@ -191,10 +191,16 @@ class Azure:
         if "sig" in exchange.query:
             operation = exchange.call.operation
             level = "service" if not container else "object" if exchange.call.key else "container"
-            wanted = Wanted(_PERMISSIONS[operation], level)
-            verify_sas(
-                account, exchange.query, container=container, blob=exchange.call.key, wanted=wanted, now=now
-            )
+            for letters in (_PERMISSIONS[operation], *(["t"] if "x-ms-tags" in headers else [])):
+                wanted = Wanted(letters, level)
+                verify_sas(
+                    account,
+                    exchange.query,
+                    container=container,
+                    blob=exchange.call.key,
+                    wanted=wanted,
+                    now=now,
+                )
             return "sas"
         if not authorization:
             raise RefusalError(

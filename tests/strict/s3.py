@@ -36,6 +36,13 @@ ACTIONS: Final = {
 }
 """The permission behind each operation (S3 user guide, "Actions, resources and condition keys")."""
 
+_FURTHER: Final = {
+    "x-amz-tagging": "s3:PutObjectTagging",
+    "x-amz-object-lock-mode": "s3:PutObjectRetention",
+    "x-amz-object-lock-legal-hold": "s3:PutObjectLegalHold",
+    "x-amz-server-side-encryption-aws-kms-key-id": "kms:GenerateDataKey",
+}
+"""What a header of PutObject and CreateMultipartUpload needs beyond that (same page)."""
 _CODES: Final = {
     400: "InvalidRequest",
     403: "AccessDenied",
@@ -128,6 +135,9 @@ class S3:
             raise RefusalError(501, "NotImplemented", f"{call.operation} is not implemented by this endpoint")
         if ACTIONS[call.operation] in account.denied:
             raise access_denied(ACTIONS[call.operation])
+        for name, action in _FURTHER.items():
+            if name in headers and action in account.denied:
+                raise access_denied(action)
         if len(call.key.encode("utf-8", "surrogateescape")) > 1024:
             raise RefusalError(400, "KeyTooLongError", "Your key is too long")
         if call.bucket and call.operation != "CreateBucket" and call.bucket not in self.buckets:

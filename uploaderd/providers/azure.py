@@ -68,7 +68,9 @@ class Azure:
         self._name = name
         self._config = config
         self._login = login
-        self._where = Where(name, login.account, config.container, login.text, login.sas_expiry)
+        self._where = Where(
+            name, login.account, config.container, login.text, login.sas_expiry, bool(config.tags)
+        )
         # Microsoft's own endpoints are known to tell it, others are asked by the first block.
         self._tells_crc64: bool | None = True if ".blob.core." in login.service.primary_hostname else None
 

@@ -81,13 +81,17 @@ _NEEDED: Final = {
 }
 """What a refused act needs, by its first word."""
 _WRITING: Final = "grant the role Storage Blob Data Contributor, or the SAS permissions r, c and w"
+_TAGGING: Final = (
+    "grant the role Storage Blob Data Owner, or the SAS permissions r, c, w and t (tags need more)"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
     """What people need to find the place again: the provider's name, and what its table says.
 
-    `sas_expiry` is the end of a configured SAS, where it tells one.
+    `sas_expiry` is the end of a configured SAS, where it tells one. `tags`: blobs are written with index
+    tags, which the usual role does not permit.
     """
 
     provider: str
@@ -95,6 +99,7 @@ class Where:
     container: str
     login: str
     sas_expiry: datetime | None = None
+    tags: bool = False
 
 
 def fault_of(error: BaseException, doing: str, where: Where) -> Fault:
@@ -196,7 +201,7 @@ def _login_hint(code: str, doing: str, headers: Mapping[str, str], where: Where)
             f"let this machine's address through the firewall of the account {where.account!r} (Networking),"
             f" and the {where.login} into the container {where.container!r}"
         )
-    needed = _NEEDED.get(doing.partition(" ")[0], _WRITING)
+    needed = _NEEDED.get(doing.partition(" ")[0], _TAGGING if where.tags else _WRITING)
     return f"let the {where.login} do that in the container {where.container!r}: {needed}"
 
 

@@ -36,7 +36,7 @@ _PROBE: Final = ".uploaderd-probe"
 
 async def connect(name: str, config: GcsProvider) -> Gcs:
     """The provider; nothing is asked of the network yet, and what is wrong shows at the first call."""
-    place = Place(name, config.bucket, config.target)
+    place = Place(name, config.bucket, config.target, encrypts=config.kms_key_name is not None)
     login = Login(place, config)
     with suppress(Fault):
         await login.prepare()

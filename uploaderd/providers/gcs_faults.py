@@ -30,6 +30,10 @@ _ALLOW: Final = (
     "grant this login ({login}) roles/storage.objectUser on the bucket {bucket!r}; where it may neither look"
     " nor replace, roles/storage.objectCreator"
 )
+_ALLOW_KEY: Final = (
+    "; and the project's Cloud Storage service agent, not this login,"
+    " roles/cloudkms.cryptoKeyEncrypterDecrypter on {table} kms_key_name"
+)
 _SETTINGS: Final = (
     "correct {table} storage_class or kms_key_name, or shorten the source's metadata (8 KiB in all)"
 )
@@ -64,11 +68,15 @@ _PROTECTED: Final = frozenset({"retentionPolicyNotMet", "objectUnderActiveHold"}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the calls go, for messages and hints. Nothing in it is a secret."""
+    """Where the calls go, for messages and hints. Nothing in it is a secret.
+
+    `encrypts`: objects are written with a key of the customer's, whose refusal is a 403 like any other.
+    """
 
     name: str
     bucket: str
     target: str
+    encrypts: bool = False
 
     @property
     def table(self) -> str:
@@ -135,6 +143,8 @@ def answered(answer: Answer, place: Place, login: str, act: str) -> Fault:
         return Fault(message, **told)
     hint = _REASONS.get(reason) or _STATUSES.get(status)
     if hint is not None:
+        if hint is _ALLOW and place.encrypts:
+            hint += _ALLOW_KEY
         shown = hint.format(table=place.table, bucket=place.bucket, login=login)
         return Fault(message, failure=FailureClass.PROVIDER, hint=shown, **told)
     return Fault(message, recognised=status >= 500 or status in (408, 409, 429), **told)

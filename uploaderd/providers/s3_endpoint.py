@@ -14,6 +14,7 @@ from uploaderd.providers import s3_lock
 from uploaderd.providers.s3_body import Sending
 from uploaderd.providers.s3_faults import SPOKEN, Place, classified
 from uploaderd.providers.s3_login import Login, client_for
+from uploaderd.providers.s3_object import writing
 
 REASON_TIMEOUT: Final = 5.0
 """Seconds for the question why a request was broken off."""
@@ -43,7 +44,9 @@ class Endpoint:
             Fault: the configuration makes no client (class provider).
         """
         login = Login(config, name)
-        place = Place(name, config.bucket, config.target, login.region(), s3_lock.wanted(config))
+        place = Place(
+            name, config.bucket, config.target, login.region(), s3_lock.wanted(config), writing(config)
+        )
         # Now, so that it can be said what was found. Without one, each call says so, and `probe` looks again.
         with suppress(*SPOKEN):
             await login.load()

@@ -95,7 +95,7 @@ _ACTIONS: Final[Mapping[str, str]] = {
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
     "ListMultipartUploads": "s3:ListBucketMultipartUploads",
 }
-"""What an operation needs, as policies call it; every other one: s3:PutObject."""
+"""What an operation needs, as policies call it; every other one: `Place.writing`."""
 
 _BY_STATUS: Final[Mapping[int, str]] = {
     301: _PROVIDER["PermanentRedirect"],
@@ -166,7 +166,8 @@ _LONG: Final = 600.0
 class Place:
     """Where the calls go, for messages and hints. Nothing in it is a secret.
 
-    `locks`: objects are made with an object lock.
+    `locks`: objects are made with an object lock. `writing`: what a write needs with these settings, as
+    policies call it; S3 refuses each of them with one and the same AccessDenied.
     """
 
     name: str
@@ -174,6 +175,7 @@ class Place:
     target: str
     region: str
     locks: bool = False
+    writing: str = "s3:PutObject"
 
     @property
     def table(self) -> str:
@@ -270,7 +272,7 @@ def _answered(error: boto.ClientError, place: Place, login: str, act: str, secon
             table=place.table,
             bucket=place.bucket,
             login=login,
-            action=_ACTIONS.get(error.operation_name, "s3:PutObject"),
+            action=_ACTIONS.get(error.operation_name, place.writing),
             there=f", {region!r}" if region else "",
         )
         return Fault(message, failure=FailureClass.PROVIDER, hint=hint, **told)

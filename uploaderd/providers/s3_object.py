@@ -34,6 +34,19 @@ def described(spec: ObjectSpec, config: S3Provider) -> dict[str, Any]:
     } | {name: value for name, value in chosen.items() if value}
 
 
+def writing(config: S3Provider) -> str:
+    """What the login must be allowed to do for it, as policies call it (docs/providers.md)."""
+    needed = {
+        "s3:PutObject": True,
+        "s3:PutObjectTagging": config.tags,
+        "s3:PutObjectRetention": config.lock_mode,
+        "s3:PutObjectLegalHold": config.legal_hold,
+        "kms:GenerateDataKey": config.kms_key_id,
+        "kms:Decrypt": config.kms_key_id,
+    }
+    return ", ".join(action for action, wanted in needed.items() if wanted)
+
+
 def condition(spec: ObjectSpec, way: Way) -> dict[str, str]:
     """Nothing may be at the key, or only the named version."""
     if not way.conditional:
