@@ -12,6 +12,7 @@ import ssl
 import tempfile
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
@@ -69,6 +70,7 @@ class StrictServer:
         self.azure = Azure(self.store, self.clock)
         self.gcs = Gcs(self.store, self.clock)
         self.crashes: list[str] = []
+        self._on_their_way: Counter[str] = Counter()
         self.ca_file: Path | None = None
         self.port = port
         self._control = Control(self)
@@ -208,22 +210,26 @@ class StrictServer:
             return await self._control.answer(request)
         side = self._side(request.raw_path)
         exchange = Exchange(request, side.name, side.parse(request), self.faults)
-        begun = self.clock.now()
+        begun, operation = self.clock.now(), exchange.call.operation
+        beside = self._on_their_way[operation]
+        self._on_their_way[operation] += 1
         # Logged before the client can know that the request has ended, so that a test may look at once.
         try:
             reply = await self._perform(side, exchange)
             cut, slow = exchange.fire(Kind.CUT_REPLY), None
             if reply.content is not None:
                 slow = exchange.fire(Kind.THROTTLE)
-            self.log.append(exchange.logged(begun, reply.status))
+            self.log.append(exchange.logged(begun, beside, reply.status))
         except (DroppedError, PeerLeftError, ConnectionError):
-            self.log.append(exchange.logged(begun, 0))
+            self.log.append(exchange.logged(begun, beside, 0))
             exchange.reset()
             return web.Response(status=500)
         except Exception:  # noqa: BLE001 - the endpoint's own mistake: kept for the test to find
             self.crashes.append(traceback.format_exc())
-            self.log.append(exchange.logged(begun, 500))
+            self.log.append(exchange.logged(begun, beside, 500))
             return web.Response(status=500, text=traceback.format_exc())
+        finally:
+            self._on_their_way[operation] -= 1
         try:
             return await self._send(exchange, reply, cut, slow)
         except (DroppedError, ConnectionError):

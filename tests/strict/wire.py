@@ -82,9 +82,13 @@ class Clock:
 
 @dataclass(frozen=True)
 class Logged:
-    """One request as it ended. `status` is 0 when no answer was sent, `received` counts body bytes."""
+    """One request as it ended. `status` is 0 when no answer was sent, `received` counts body bytes.
+
+    `beside` is how many others of the same operation were on their way when it began.
+    """
 
     at: float
+    beside: int
     protocol: str
     operation: str
     method: str
@@ -266,11 +270,12 @@ class Exchange:
             content = content.flipped(flip.at_byte)
         return content
 
-    def logged(self, at: float, status: int) -> Logged:
+    def logged(self, at: float, beside: int, status: int) -> Logged:
         kept = ("x-amz-", "x-ms-", "x-goog-", "x-upload-", "content-", "if-", "range", "expect", "user-agent")
         headers = {name.lower(): value for name, value in self.request.headers.items()}
         return Logged(
             at=at,
+            beside=beside,
             protocol=self.protocol,
             operation=self.call.operation,
             method=self.request.method,
