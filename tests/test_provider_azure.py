@@ -212,6 +212,7 @@ async def test_a_certificate_that_is_not_trusted_pauses_until_it_is() -> None:
             await provider.probe()
 
     assert (fault.failure, fault.code) == (FailureClass.PROVIDER, "TLS")
+    assert "(self-signed certificate)" in str(fault)
     assert "ca_file" in fault.hint
 
 

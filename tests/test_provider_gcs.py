@@ -765,26 +765,6 @@ async def test_a_missing_ca_file_is_a_fault_that_heals(settings: dict[str, Any],
         await provider.aclose()
 
 
-async def test_a_proxy_that_wants_a_login_is_told_by_name(settings: dict[str, Any]) -> None:
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        await writer.drain()
-        writer.close()
-
-    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy:
-        port = proxy.sockets[0].getsockname()[1]
-        table = {name: value for name, value in settings.items() if name != "credentials_file"}
-        provider = await opened(table | {"anonymous": True, "proxy": f"http://127.0.0.1:{port}"})
-        try:
-            with pytest.raises(Fault) as caught:
-                await provider.open(acts.spec_of(KEY, 1), CHUNK)
-        finally:
-            await provider.aclose()
-    assert caught.value.failure is FailureClass.PROVIDER
-    assert "proxy" in caught.value.hint
-
-
 # URLs -------------------------------------------------------------------------------------------
 
 

@@ -243,8 +243,10 @@ async def test_a_refused_connection_and_an_unknown_host_pass() -> None:
         server.switch_off()
         refused = await met(settings(server.url))
         server.switch_on()
+        plain = await met(settings(server.url.replace("http:", "https:")))
     unknown = await met(settings("http://there-is-none.invalid"))
-    for found in (refused, unknown):
+    assert "does the server speak https at that port?" in plain.hint
+    for found in (refused, unknown, plain):
         assert (found.failure, found.recognised) == (TRANSIENT, True)
 
 

@@ -88,6 +88,21 @@ async def test_no_login_at_all_is_said_by_the_first_call(
     assert (caught.value.failure, caught.value.code) == (FailureClass.PROVIDER, "NoCredentialsError")
 
 
+async def test_a_login_whose_file_is_gone_names_it(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the only other file of a connection, its `ca_file`."""
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::000000000000:role/recorder")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/none/token")
+    provider = await opened()
+
+    with pytest.raises(Fault) as caught:
+        await provider.probe()
+
+    assert caught.value.failure is FailureClass.PROVIDER
+    assert "the login's file /var/run/none/token cannot be read" in str(caught.value)
+    assert "web identity" in caught.value.hint
+    assert "ca_file" not in caught.value.hint
+
+
 async def test_the_environment_does_not_redirect_the_endpoint(
     server: StrictServer, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

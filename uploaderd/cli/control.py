@@ -154,7 +154,7 @@ def quiet_logs(config: Config) -> None:
 
     for secret in config.secrets():
         register_secret(secret)
-    configure_logs(level="critical", levels=config.daemon.log_levels)
+    configure_logs(level="critical", libraries="error", levels=config.daemon.log_levels)
 
 
 def must_own(config: Config) -> None:

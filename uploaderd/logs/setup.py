@@ -36,6 +36,7 @@ _FIRST = ("level", "event", "logger")
 def configure(
     *,
     level: str = "info",
+    libraries: str = "warning",
     levels: Mapping[str, str] | None = None,
     form: Form = "auto",
     stream: TextIO | None = None,
@@ -44,8 +45,8 @@ def configure(
 
     Args:
         level: from which level on uploaderd's own lines are shown.
-        levels: the same for single libraries or modules, by logger name (`{"azure": "debug"}`). A library
-            that is not named shows warnings: at `info`, azure's prints every request.
+        libraries: from which level on everybody else's are; at `info`, azure's prints every request.
+        levels: the same for single libraries or modules, by logger name (`{"azure": "debug"}`).
         form: `auto` looks at the stream.
         stream: stderr unless given.
 
@@ -66,7 +67,7 @@ def configure(
     for old in [each for each in root.handlers if isinstance(each, _Handler)]:
         root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(logging.WARNING)
+    root.setLevel(_number(libraries))
     for name in _levelled - numbers.keys():
         logging.getLogger(name).setLevel(logging.NOTSET)
     for name, number in numbers.items():

@@ -6,6 +6,7 @@ Codes are those of "Common REST API error codes" and "Blob Storage error codes" 
 from __future__ import annotations
 
 import errno
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -222,34 +223,45 @@ def _no_token(error: ClientAuthenticationError, doing: str, where: Where) -> Fau
 
 def _unreachable(error: BaseException, doing: str, where: Where) -> Fault:
     """No reply, or none that is one."""
+    table = f"[providers.{where.provider}]"
     for cause in _causes(error):
         if isinstance(cause, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
             return Fault(
-                f"{doing} failed: the TLS certificate or handshake was refused",
+                f"{doing} failed: the TLS certificate or handshake was refused ({_said_of_tls(cause)})",
                 failure=FailureClass.PROVIDER,
                 code="TLS",
-                hint=f"check endpoint_url and ca_file in [providers.{where.provider}], and the clock",
+                hint=f"check endpoint_url and ca_file in {table}, and the clock",
             )
         if isinstance(cause, aiohttp.ClientHttpProxyError) and cause.status == 407:
             return Fault(
                 f"{doing} failed: the proxy wants a login",
                 failure=FailureClass.PROVIDER,
                 code="ProxyAuthenticationRequired",
-                hint=f"put user and password into [providers.{where.provider}] proxy",
+                hint=f"put user and password into {table} proxy",
                 http_status=407,
             )
         if isinstance(cause, aiohttp.ClientConnectorDNSError):
-            hint = remedies.network((cause,), f"[providers.{where.provider}] account or endpoint_url")
-            return Fault(f"{doing} failed: the host's name is not known", code="DNS", hint=hint)
+            hint = remedies.network((cause,), table, "account or endpoint_url")
+            return Fault(
+                f"{doing} failed: the host's name is not known ({cause.host})", code="DNS", hint=hint
+            )
         if isinstance(cause, ServiceRequestTimeoutError | ServiceResponseTimeoutError | TimeoutError):
             return Fault(f"{doing} failed: no answer in time", code="Timeout")
         if isinstance(cause, OSError) and (code := errno.errorcode.get(cause.errno or 0, "")):
-            hint = remedies.network((cause,), f"[providers.{where.provider}] endpoint_url")
+            hint = remedies.network((cause,), table)
             return Fault(f"{doing} failed: the connection failed ({code})", code=code, hint=hint)
         if isinstance(cause, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
             return Fault(f"{doing} failed: the connection broke", code=type(cause).__name__)
     code = type(error).__name__
     return Fault(f"{doing} failed: {code}", code=code, recognised=False)
+
+
+def _said_of_tls(error: BaseException) -> str:
+    """OpenSSL's own words; aiohttp's would bring the address along."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, aiohttp.ClientError):
+            return getattr(cause, "verify_message", "") or cause.reason or type(cause).__name__
+    return type(error).__name__
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -179,7 +179,7 @@ def unanswered(error: BaseException, place: Place, act: str) -> Fault:
             hint=f"check {place.table} endpoint_url: does the server speak https at that port?",
         )
     broken = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError, TimeoutError)
-    hint = remedies.network(_chain(error), f"{place.table} endpoint_url")
+    hint = remedies.network(_chain(error), place.table)
     return Fault(f"{act}: {_why(error)} ({kind})", code=kind, hint=hint, recognised=isinstance(error, broken))
 
 

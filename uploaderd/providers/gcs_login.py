@@ -244,6 +244,8 @@ class Login:
 
     def _refused(self, error: aiohttp.ClientResponseError, act: str) -> Fault:
         """Of a token endpoint: OAuth's code (RFC 6749, 5.2) is the first thing in its reply's JSON."""
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            return unanswered(error, self._place, act)
         try:
             told = json.loads(error.message.partition(": ")[2])["error"]
             # The metadata server and IAM say it in Google's own shape.

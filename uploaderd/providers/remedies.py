@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -36,19 +37,26 @@ def clock(date: str | None) -> str:
     )
 
 
-def network(causes: Iterable[BaseException], table: str) -> str:
+def network(causes: Iterable[BaseException], table: str, address: str = "endpoint_url") -> str:
     """What to do where no connection came about, by the system's error; nothing if it says little.
 
     Args:
         causes: the error and what led to it.
         table: the provider's, as the configuration names it.
+        address: its keys that say where the service is.
     """
     for cause in causes:
+        if isinstance(cause, aiohttp.ClientProxyConnectionError):
+            return f"the proxy cannot be reached: start it, or correct {table} proxy; it goes on by itself"
         if isinstance(cause, socket.gaierror | aiohttp.ClientConnectorDNSError):
-            return f"check this machine's network and DNS, and the address in {table}; it goes on by itself"
+            return f"check this machine's network and DNS, and {table} {address}; it goes on by itself"
         number = cause.errno if isinstance(cause, OSError) else None
         if number in _NO_WAY:
             return "check this machine's network (cable, link, route); it goes on by itself"
         if number == errno.ECONNREFUSED:
-            return f"nothing listens there: start the service, or check {table}; it goes on by itself"
+            return (
+                f"nothing listens there: start the service, or check {table} {address}; it goes on by itself"
+            )
+        if isinstance(cause, ssl.SSLError):
+            return f"check {table} {address}: does the server speak https at that port?"
     return ""

@@ -6,6 +6,7 @@ API reference; those with an X are compatible stores' own. HEAD has no body: its
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -306,11 +307,15 @@ def _unanswered(error: Exception, place: Place, login: str, act: str) -> Fault:
                 hint=f"renew the server's certificate, or name its authority in {place.table} ca_file",
             )
         if isinstance(cause, FileNotFoundError | PermissionError | IsADirectoryError):
+            # OpenSSL does not name the file that it was given, and it is given the one.
+            of_login = cause.filename is not None
+            which = f"the login's file {os.fsdecode(cause.filename)}" if of_login else "ca_file"
+            correct = f"the login of {place.table}, {login}," if of_login else f"{place.table} ca_file"
             return Fault(
-                f"{act}: a file for the connection cannot be read ({cause.strerror})",
+                f"{act}: {which} cannot be read ({cause.strerror})",
                 failure=FailureClass.PROVIDER,
                 code=kind,
-                hint=f"correct {place.table} ca_file or that file's permissions",
+                hint=f"correct {correct} or that file's permissions",
             )
         if isinstance(cause, aiohttp.ClientHttpProxyError) and cause.status in (401, 403, 407):
             return Fault(
