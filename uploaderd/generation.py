@@ -298,7 +298,7 @@ class Generation:
         async def opened() -> Provider:
             if isinstance(config, DirectoryProvider):
                 roots = {source: each.path for source, each in self.config.sources.items()}
-                await asyncio.to_thread(must_be_apart, config.path, roots)
+                await must_be_apart(config.path, roots)
             expects = isinstance(config, DirectoryProvider) and name in registered.used
             return await open_provider(name, config, expect_marker=expects)
 

@@ -163,7 +163,7 @@ class _Look:
         expects = isinstance(self._config, DirectoryProvider) and self._marked
         try:
             if isinstance(self._config, DirectoryProvider):
-                await asyncio.to_thread(must_be_apart, self._config.path, self._sources)
+                await must_be_apart(self._config.path, self._sources)
             provider = await open_provider(self._name, self._config, expect_marker=expects)
         except Fault as fault:
             self._give_up(fault)

@@ -1,9 +1,13 @@
-"""Waiting for whichever comes first, and working until something comes."""
+"""Waiting for whichever comes first, working until something comes, and not waiting for what never does."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 async def first_of(*waits: Awaitable[object]) -> None:
@@ -31,6 +35,37 @@ async def unless(event: asyncio.Event, work: Awaitable[object]) -> None:
             await asyncio.wait((task,))
     if not task.cancelled():
         task.result()
+
+
+async def on_own_thread(work: Callable[[], T]) -> T:
+    """Carry out what may block, on a thread that nobody has to wait for: a mount may hang for ever.
+
+    Unlike `asyncio.to_thread`, whose threads are waited for when the program ends.
+    """
+    loop = asyncio.get_running_loop()
+    reply: asyncio.Future[T] = loop.create_future()
+
+    def settle(give: Callable[[], None]) -> None:
+        def unless_given_up() -> None:
+            if not reply.done():
+                give()
+
+        try:
+            loop.call_soon_threadsafe(unless_given_up)
+        except RuntimeError:
+            pass  # the program is ending
+
+    def run() -> None:
+        try:
+            done = work()
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            caught = error
+            settle(lambda: reply.set_exception(caught))
+        else:
+            settle(lambda: reply.set_result(done))
+
+    threading.Thread(target=run, name="unawaited", daemon=True).start()
+    return await reply
 
 
 class Pause:

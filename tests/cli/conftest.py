@@ -12,7 +12,7 @@ from tests.cli import evening as evenings
 from tests.cli.evening import Evening
 from uploaderd.ledger import connect_readonly
 from uploaderd.report import status as status_module
-from uploaderd.report.status import Disk
+from uploaderd.report.disks import Disk
 
 
 @pytest.fixture
@@ -42,6 +42,6 @@ def disks(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Disk]], None]:
     """Sets what the file systems say: free space is not the same on two machines."""
 
     def set_to(found: dict[str, Disk]) -> None:
-        monkeypatch.setattr(status_module, "_look_at", lambda _: found)
+        monkeypatch.setattr(status_module, "look_at", lambda _: found)
 
     return set_to

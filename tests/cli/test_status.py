@@ -22,7 +22,8 @@ from uploaderd.errors import LedgerError
 from uploaderd.ledger import connect_readonly, health
 from uploaderd.ledger.lock import Holder
 from uploaderd.report import model
-from uploaderd.report.status import Disk, status
+from uploaderd.report.disks import Disk
+from uploaderd.report.status import status
 from uploaderd.report.text import status_lines
 from uploaderd.report.word import judge
 

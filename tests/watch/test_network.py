@@ -32,7 +32,8 @@ class FastClock(SystemClock):
 
 
 @contextmanager
-def mounted(folder: Path, mountpoint: Path) -> Iterator[None]:
+def mounted(folder: Path, mountpoint: Path) -> Iterator[subprocess.Popen[str]]:
+    """A FUSE mount of the folder; its server."""
     server = subprocess.Popen(
         [sys.executable, fuse.__file__, str(folder), str(mountpoint)],
         stdout=subprocess.PIPE,
@@ -43,7 +44,7 @@ def mounted(folder: Path, mountpoint: Path) -> Iterator[None]:
     try:
         if server.stdout.readline() != "ready\n":
             pytest.skip(f"this machine lets us mount no FUSE: {server.communicate()[1]}")
-        yield
+        yield server
     finally:
         subprocess.run(["umount", "-l", str(mountpoint)], check=False, stderr=subprocess.DEVNULL)
         server.kill()

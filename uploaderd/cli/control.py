@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -123,7 +122,9 @@ def on_ledger(config: Config, order: Order, progress: Progress) -> Mapping[str, 
     Raises:
         Refused, LedgerError: as `perform`.
     """
-    return asyncio.run(_on_ledger(config, order, progress))
+    from uploaderd.cli import ending
+
+    return ending.run(_on_ledger(config, order, progress))
 
 
 async def _on_ledger(config: Config, order: Order, progress: Progress) -> Mapping[str, Any]:

@@ -49,10 +49,10 @@ def doctor(
     upload, which is proven, read back, fetched by a signed URL, and deleted. No check takes longer than
     20 s. The daemon may run meanwhile, or not. Exit 1 if anything fails; warnings alone are 0.
     """
-    import asyncio
+    from uploaderd.cli import ending
 
     try:
-        findings = asyncio.run(_examine(context, config, secrets_dir, write=not no_write, quiet=as_json))
+        findings = ending.run(_examine(context, config, secrets_dir, write=not no_write, quiet=as_json))
     except KeyboardInterrupt:
         say.message("stopped; what it wrote is deleted again")
         raise typer.Exit(exits.INTERRUPTED) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -102,6 +101,7 @@ def by_ourselves(
     from uploaderd import web
     from uploaderd.acts.acting import Acting, user
     from uploaderd.acts.carry_out import carry_out
+    from uploaderd.cli import ending
     from uploaderd.daemon import Daemon
 
     results: list[Mapping[str, Any]] = []
@@ -116,7 +116,7 @@ def by_ourselves(
 
     quiet = config.daemon.model_copy(update={"log_level": "error"})
     daemon = Daemon(config.model_copy(update={"daemon": quiet}), application=web.application, errand=errand)
-    asyncio.run(daemon.run())
+    ending.run(daemon.run())
     if not results:
         say.message("stopped; what was half sent goes on from there")
         raise typer.Exit(exits.INTERRUPTED)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated, Final, NoReturn
 
@@ -26,6 +28,9 @@ from uploaderd.cli import (
 )
 from uploaderd.cli.options import ConfigFile, EnvironmentFile, examples
 from uploaderd.errors import LedgerError, LedgerHeld, Refused, UploaderdError
+
+LINGER_SECONDS: Final = 2.0
+"""How long threads have to end after all is done and said; the ledger is closed by then."""
 
 EXAMPLES: Final = examples(
     "uploaderd demo                    see it work, without an account",
@@ -108,25 +113,45 @@ def _uploaderd(
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Carry out what the command line says; ends the process."""
+    """Carry out what the command line says, and exit.
+
+    `arguments`: None for the process's own, which then ends whatever its threads do.
+    """
     # A path or message that the terminal's encoding lacks is shown escaped: it must not end the command.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    code = _carried_out(arguments)
+    say.flush()
+    if arguments is None:
+        _end_soon(code)
+    sys.exit(code)
+
+
+def _carried_out(arguments: Sequence[str] | None) -> int:
+    """Do it; the exit code."""
     try:
         typer.main.get_command(app).main(args=arguments, prog_name="uploaderd")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else exits.OK
     except LedgerError as error:
         say.error(error.message, error.hint)
-        sys.exit(exits.TRY_AGAIN if isinstance(error, LedgerHeld) else exits.PROBLEMS)
+        return exits.TRY_AGAIN if isinstance(error, LedgerHeld) else exits.PROBLEMS
     except UploaderdError as error:
-        sys.exit(_told(error))
+        return _told(error)
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         say.error(f"{where}{error.strerror or error}")
-        sys.exit(exits.PROBLEMS)
-    finally:
-        say.flush()
-    sys.exit(exits.OK)
+        return exits.PROBLEMS
+    return exits.OK
+
+
+def _end_soon(code: int) -> None:
+    """The interpreter would wait for a thread that hangs in the kernel, for ever."""
+    if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
+        last = threading.Timer(LINGER_SECONDS, os._exit, (code,))
+        last.daemon = True
+        last.start()
 
 
 def _told(error: UploaderdError) -> int:

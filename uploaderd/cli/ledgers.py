@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
@@ -144,6 +143,7 @@ def rebuild(
     if a source or provider could not be looked at: the daemon will, once it runs.
     """
     from uploaderd import __version__
+    from uploaderd.cli import ending
     from uploaderd.clock import SystemClock
     from uploaderd.config import load
     from uploaderd.logs import register_secret
@@ -156,7 +156,7 @@ def rebuild(
     configure_logs(level="error", levels=loaded.daemon.log_levels)
     if not force:
         _must_be_damaged(loaded.ledger.path)
-    done = asyncio.run(carry_out(loaded, SystemClock(), __version__, _progress))
+    done = ending.run(carry_out(loaded, SystemClock(), __version__, _progress))
     if done.aside is not None:
         say.message(f"the ledger that was there is now {loaded.ledger.path.with_name(done.aside)}")
     for name, looked in done.providers.items():

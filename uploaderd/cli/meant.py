@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,18 +28,21 @@ def meant(config: Config, paths: Sequence[str]) -> Meant:
     """What is meant by these paths.
 
     Raises:
-        Refused: a file that no source takes.
+        Refused: a file that no source takes, or a source that does not answer.
         Unknown, Ambiguous: as `lookup.one`.
     """
+    from uploaderd.report.disks import silent
+
+    mute = silent(config)
     files: dict[tuple[str, str], None] = {}
     recordings: dict[str, None] = {}
     for path in paths:
-        there = list(_there(config, path))
+        there = list(_there(config, path, mute))
         if there:
             files |= dict.fromkeys((source, quote(relative)) for source, relative in there)
         else:
             source, relative, public_id = _recorded(config, path)
-            root = config.sources[source].path if source in config.sources else None
+            root = config.sources[source].path if source in config.sources and source not in mute else None
             if root is not None and os.path.lexists(os.path.join(os.fsencode(root), relative)):
                 files[source, quote(relative)] = None
             else:
@@ -47,16 +50,20 @@ def meant(config: Config, paths: Sequence[str]) -> Meant:
     return Meant(tuple(files), tuple(recordings))
 
 
-def _there(config: Config, wanted: str) -> list[tuple[str, bytes]]:
-    """The file or folder of that name, in each source that has it."""
+def _there(config: Config, wanted: str, mute: Collection[str]) -> list[tuple[str, bytes]]:
+    """The file or folder of that name, in each source that has it. `mute`: sources that do not answer."""
     from uploaderd.patterns import Belonging
     from uploaderd.report import lookup
+    from uploaderd.report.disks import SILENT, SILENT_HINT
 
     roots = {name: os.fsencode(Path(source.path)) for name, source in config.sources.items()}
     absolute = os.path.normpath(os.path.join(os.getcwdb(), os.fsencode(wanted)))
+    for name in mute:
+        if (absolute + b"/").startswith(roots[name] + b"/"):
+            raise Refused(f"source {name}: {config.sources[name].path} {SILENT}", SILENT_HINT, kind="again")
     if whole := [(name, b"") for name, root in roots.items() if root == absolute]:
         return whole
-    places = list(lookup.places(config, os.fsencode(wanted)))
+    places = [place for place in lookup.places(config, os.fsencode(wanted)) if place[0] not in mute]
     there = [(name, path) for name, path in places if os.path.lexists(os.path.join(roots[name], path))]
     if folders := [(name, path) for name, path in there if os.path.isdir(os.path.join(roots[name], path))]:
         return folders

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -102,10 +101,11 @@ def _recording(config: Config, wanted: str) -> str:
 
 def _by_key(config: Config, order: Url) -> Mapping[str, Any]:
     from uploaderd.acts.retrieval import url_of_key
+    from uploaderd.cli import ending
     from uploaderd.clock import SystemClock
 
     quiet_logs(config)
-    return asyncio.run(url_of_key(order, config, SystemClock()))
+    return ending.run(url_of_key(order, config, SystemClock()))
 
 
 def _told(done: Mapping[str, Any], wanted: float) -> list[str]:

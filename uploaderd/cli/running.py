@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -18,9 +17,6 @@ from uploaderd.cli.options import ConfigFile, EnvironmentFile, SecretsDir, examp
 if TYPE_CHECKING:
     from uploaderd.config import Config
     from uploaderd.daemon import Daemon
-
-LINGER_SECONDS: Final = 2.0
-"""How long threads have to end after the daemon, whose ledger is closed by then."""
 
 RUN_EXAMPLES: Final = examples(
     "uploaderd run                            until it is told to stop",
@@ -79,9 +75,8 @@ def run(
     must_have_work(loaded)
     if quickstart:
         _make_folders(loaded)
-    import asyncio
-
     from uploaderd import web
+    from uploaderd.cli import ending
     from uploaderd.daemon import Daemon
 
     daemon = Daemon(
@@ -90,7 +85,7 @@ def run(
         reload=None if quickstart else read,
         until_safe=(expect or 0) if until_safe else None,
     )
-    raise typer.Exit(asyncio.run(_until_it_ended(daemon)))
+    raise typer.Exit(ending.run(_until_it_ended(daemon)))
 
 
 def demo(context: typer.Context, config: ConfigFile = None) -> None:
@@ -117,14 +112,8 @@ def demo(context: typer.Context, config: ConfigFile = None) -> None:
 
 
 async def _until_it_ended(daemon: Daemon) -> int:
-    """Run it; its exit status. From then on the process ends soon, whatever its threads do.
-
-    A thread that hangs in the kernel, on a dead NFS mount, is waited for when the interpreter ends, for ever.
-    """
+    """Run it; its exit status."""
     status = await daemon.run()
-    last = threading.Timer(LINGER_SECONDS, os._exit, (status,))
-    last.daemon = True
-    last.start()
     # The process takes its objects with it: the cloud libraries' are no garbage worth looking through.
     gc.freeze()
     return status

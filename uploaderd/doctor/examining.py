@@ -11,8 +11,9 @@ from uploaderd import __version__
 from uploaderd.acts.acting import user
 from uploaderd.config import Config
 from uploaderd.doctor import configuration, ledger, providers, sources
-from uploaderd.doctor.findings import Finding, FindingLine, Found, Report, Result, looked, on_thread
+from uploaderd.doctor.findings import Finding, FindingLine, Found, Report, Result, looked
 from uploaderd.report.model import iso
+from uploaderd.waiting import on_own_thread
 
 
 async def examine(
@@ -39,7 +40,7 @@ async def examine(
                 yield finding
             if check == "folder" and _gravest(found) is Result.FAIL:
                 break
-    used = await on_thread(lambda: ledger.used_providers(config))
+    used = await on_own_thread(lambda: ledger.used_providers(config))
     asked = {
         name: asyncio.create_task(_all(config, name, used=name in used, write=write))
         for name in config.providers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import Final, Literal, TypedDict, TypeVar
 
 from uploaderd.errors import Fault, UploaderdError
 from uploaderd.model import FailureClass
+from uploaderd.waiting import on_own_thread
 
 T = TypeVar("T")
 
@@ -118,41 +118,10 @@ def of_fault(fault: Fault, result: Result = Result.FAIL) -> Found:
     return Found(result, fault.message, "it may pass by itself: ask again in a minute")
 
 
-async def on_thread(work: Callable[[], T]) -> T:
-    """Carry out what may block, on a thread that nobody has to wait for: a mount may hang for ever.
-
-    Unlike `asyncio.to_thread`, whose threads are waited for when the program ends.
-    """
-    loop = asyncio.get_running_loop()
-    reply: asyncio.Future[T] = loop.create_future()
-
-    def settle(give: Callable[[], None]) -> None:
-        def unless_given_up() -> None:
-            if not reply.done():
-                give()
-
-        try:
-            loop.call_soon_threadsafe(unless_given_up)
-        except RuntimeError:
-            pass  # the program is ending
-
-    def run() -> None:
-        try:
-            done = work()
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
-            caught = error
-            settle(lambda: reply.set_exception(caught))
-        else:
-            settle(lambda: reply.set_result(done))
-
-    threading.Thread(target=run, name="doctor", daemon=True).start()
-    return await reply
-
-
 def blocking(work: Callable[[], Iterable[Found]]) -> Look:
     """A look that may block."""
 
     async def look() -> Iterable[Found]:
-        return await on_thread(lambda: list(work()))
+        return await on_own_thread(lambda: list(work()))
 
     return look

@@ -10,11 +10,12 @@ from typing import Final
 from uploaderd.config import Config, DirectoryProvider, S3Provider
 from uploaderd.config import Provider as ProviderConfig
 from uploaderd.doctor import folders
-from uploaderd.doctor.findings import Finding, Found, Look, Result, fail, looked, ok, on_thread, warn
+from uploaderd.doctor.findings import Finding, Found, Look, Result, fail, looked, ok, warn
 from uploaderd.doctor.trial import Trial
 from uploaderd.errors import CannotLook, Fault
 from uploaderd.provider import Provider, Rules, Tells
 from uploaderd.providers import open_provider
+from uploaderd.waiting import on_own_thread
 
 UNNOTICED: Final = 2.0
 """Seconds: `Date` counts whole ones, and the reply takes a moment."""
@@ -49,7 +50,7 @@ async def findings(config: Config, name: str, *, used: bool, write: bool) -> Asy
             yield finding
         if any(one.found.result is Result.FAIL for one in seen):
             return
-        if whose := await on_thread(lambda: folders.others(table.path)):
+        if whose := await on_own_thread(lambda: folders.others(table.path)):
             why = warn(
                 f"only {whose} may write there; you may not try",
                 f"ask as that user: sudo -u {whose} uploaderd doctor",
@@ -114,7 +115,7 @@ async def _asked(
 
 def _folder(table: DirectoryProvider) -> Look:
     async def look() -> list[Found]:
-        return [await on_thread(lambda: folders.folder(table))]
+        return [await on_own_thread(lambda: folders.folder(table))]
 
     return look
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,11 +16,9 @@ from uploaderd.ledger import find, outbox, read
 from uploaderd.ledger.lock import Holder
 from uploaderd.model import FailureClass, ProviderState, RecordingState, SourceState, Word
 from uploaderd.report import model
+from uploaderd.report.disks import Disk, look_at
 from uploaderd.report.model import Problem, Status, iso, time_of
 from uploaderd.report.word import UNSEEN_HINT, judge, unseen_folders
-
-LOOK_SECONDS: Final = 0.15
-"""What a file system may take to tell its free space: `status` answers within 0.3 s though a mount hangs."""
 
 LEDGER_NEEDS: Final = 1024 * 1024
 """Free bytes below which a ledger's disk counts as full: less than a group of commits may take."""
@@ -43,14 +39,6 @@ _LOST: Final = "its file vanished before it was safe"
 
 Live = Mapping[str, Any]
 """The daemon's live values, as its socket gives them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """What one look at a folder came to. `free` and `there` are None if it did not answer in time."""
-
-    there: bool | None = None
-    free: int | None = None
 
 
 def status(
@@ -81,7 +69,7 @@ def status(
     folders = {name: Path(source.path) for name, source in config.sources.items()}
     folders[""] = config.ledger.path.parent
     if disks is None:
-        disks = _look_at(folders) if look else dict.fromkeys(folders, Disk())
+        disks = look_at(folders) if look else dict.fromkeys(folders, Disk())
     if conn is not None:
         # One moment for all that is read: a recording must not be seen twice, or in neither state.
         conn.execute("BEGIN")
@@ -375,24 +363,3 @@ def reason(row: read.RecordingRow) -> tuple[str, str]:
     failed = [upload for upload in row.uploads.values() if upload.error_message and upload.state == "failed"]
     message = "; ".join(f"{upload.provider}: {upload.error_message}" for upload in failed)
     return message, next((upload.error_hint for upload in failed if upload.error_hint), "")
-
-
-def _look_at(folders: Mapping[str, Path]) -> dict[str, Disk]:
-    """Free space of each folder's file system; all at once, and none for longer than `LOOK_SECONDS`."""
-    found = {name: Disk() for name in folders}
-
-    def look(name: str, folder: Path) -> None:
-        try:
-            disk = os.statvfs(folder)
-        except OSError:
-            found[name] = Disk(there=False)
-        else:
-            found[name] = Disk(there=True, free=disk.f_bavail * disk.f_frsize)
-
-    # Threads that nobody waits for: a mount whose server is gone may never answer.
-    threads = [threading.Thread(target=look, args=item, daemon=True) for item in folders.items()]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LOOK_SECONDS / len(threads))
-    return dict(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ from uploaderd.markers import ABANDONED
 from uploaderd.model import ProviderState, RecordingState, SourceState, UploadState
 from uploaderd.patterns import OWN, Belonging, Patterns, excluded
 from uploaderd.report import lookup
+from uploaderd.report.disks import SILENT, SILENT_HINT, silent
 from uploaderd.report.model import iso
 from uploaderd.report.status import LEDGER_NEEDS, MISSING_HINT, reason
 from uploaderd.report.writers import writers
@@ -56,14 +58,19 @@ def why(conn: sqlite3.Connection | None, config: Config, holder: Holder | None, 
     """
     row = lookup.exact(conn, config, wanted) if conn is not None else None
     if row is None:
-        path = _on_disk(config, os.fsencode(wanted))
+        mute = silent(config)
+        path = _on_disk(config, os.fsencode(wanted), mute)
         if path is not None:
             return _file(conn, config, holder, path, now)
-        if (gone := _in_missing_source(config, os.fsencode(wanted))) is not None:
-            return gone
+        if (absent := _in_absent_source(config, os.fsencode(wanted), mute)) is not None:
+            return absent
+        unseen = "".join(f"; source {name} {SILENT}" for name in mute)
         if conn is None:
-            raise lookup.Unknown(f"there is no file {wanted!r}, and no ledger that may know of one")
-        row = lookup.by_part(conn, wanted)
+            raise lookup.Unknown(f"there is no file {wanted!r}, and no ledger that may know of one{unseen}")
+        try:
+            row = lookup.by_part(conn, wanted)
+        except lookup.Unknown as unknown:
+            raise lookup.Unknown(f"{unknown}{unseen}") from None
     assert conn is not None  # without one there is no row
     return _recording(conn, config, holder, row, now)
 
@@ -202,21 +209,29 @@ def _no_daemon(answer: Why) -> None:
 # --- what only the file system knows -------------------------------------------------------------
 
 
-def _on_disk(config: Config, wanted: bytes) -> bytes | None:
-    """The absolute path of the file that is meant, if there is one."""
+def _on_disk(config: Config, wanted: bytes, mute: Collection[str]) -> bytes | None:
+    """The absolute path of the file that is meant, if there is one; `mute`: sources that do not answer."""
     roots = {name: os.fsencode(Path(source.path)) for name, source in config.sources.items()}
-    candidates = [os.path.join(roots[name], path) for name, path in lookup.places(config, wanted)]
-    candidates.append(os.path.normpath(os.path.join(os.getcwdb(), wanted)))
+    places = list(lookup.places(config, wanted))
+    candidates = [os.path.join(roots[name], path) for name, path in places if name not in mute]
+    here = os.path.normpath(os.path.join(os.getcwdb(), wanted))
+    if not any(here.startswith(roots[name] + b"/") for name in mute):
+        candidates.append(here)
     return next((path for path in candidates if os.path.lexists(path)), None)
 
 
-def _in_missing_source(config: Config, wanted: bytes) -> Why | None:
-    """The answer for a path below a source that is not there; whether its file is, nobody can tell."""
+def _in_absent_source(config: Config, wanted: bytes, mute: Collection[str]) -> Why | None:
+    """The answer for a path below a source that is not there, or does not answer: who knows of its file?"""
     for name, path in lookup.places(config, wanted) if os.path.isabs(wanted) else ():
         root = config.sources[name].path
-        if not root.is_dir():
-            missing = Gate("source", False, f"{name} is missing: {text_of(os.fsencode(root))}", MISSING_HINT)
-            return Why(f"{name}: {text_of(path)}", "not in the ledger", [missing], "it is looked for then")
+        shown = text_of(os.fsencode(root))
+        if name in mute:
+            gate = Gate("source", False, f"{name}: {shown} {SILENT}", SILENT_HINT)
+        elif not root.is_dir():
+            gate = Gate("source", False, f"{name} is missing: {shown}", MISSING_HINT)
+        else:
+            continue
+        return Why(f"{name}: {text_of(path)}", "not in the ledger", [gate], "it is looked for then")
     return None
 
 

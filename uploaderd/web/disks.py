@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from uploaderd.report.status import Disk
+from uploaderd.report.disks import Disk
 
 FRESH_SECONDS: Final = 10.0
 """How old an answer may be."""
