@@ -139,7 +139,7 @@ class Ensuring:
                     ):
                         rows[path] = known.id
                 elif looked_at and inodes:
-                    linked = at_inode(conn, self._source_id, identity.inode)
+                    linked = at_inode(conn, self._source_id, identity.inode, identity.mtime_ns)
                     if linked and not linked[0].gone:
                         rows[path] = linked[0].id
         except sqlite3.Error as error:

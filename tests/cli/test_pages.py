@@ -18,7 +18,7 @@ from tests.cli.evening import NOW, Evening
 from tests.cli.shapes import conforms
 from tests.cli.test_status import HOLDER, kept
 from uploaderd.finished import ignore_lease_signals
-from uploaderd.ledger import chain, intake, read
+from uploaderd.ledger import chain, find, intake, read, stretches
 from uploaderd.report import lookup, model
 from uploaderd.report.history import history
 from uploaderd.report.pages import history_lines, recording_lines, why_lines
@@ -154,13 +154,15 @@ async def test_an_unknown_one_names_the_nearest(
     )
 
 
-async def test_a_part_of_a_name_is_looked_for_in_the_index_alone(
-    lived: Evening, conn: sqlite3.Connection
+async def test_a_part_of_an_old_name_is_looked_for_in_the_index_alone(
+    lived: Evening, conn: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(stretches, "STEP", 1)
+    monkeypatch.setattr(find, "RECENT", 0)
     asked: list[str] = []
     conn.set_trace_callback(asked.append)
     lookup.by_part(conn, "17-40")
-    (statement,) = (one for one in asked if "instr" in one)
+    (statement,) = (one for one in asked if "INDEXED BY" in one)
     (step,) = (row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {statement}") if "recordings" in row[3])
     assert "COVERING INDEX" in step
 

@@ -19,8 +19,9 @@ from tests.contract.place import Place
 from tests.end_to_end.box import Box
 from tests.end_to_end.conftest import box, endpoint, places
 from tests.web.conftest import Faces, free_port
-from uploaderd.ledger import connect_readonly, paging
-from uploaderd.ledger.paging import Page, Wanted
+from uploaderd.ledger import connect_readonly, paging, stretches
+from uploaderd.ledger.paging import Page
+from uploaderd.ledger.stretches import Wanted
 from uploaderd.report import model
 from uploaderd.web.reading import Reading
 
@@ -170,7 +171,7 @@ def test_pages_leave_nothing_out(
     patient: bool,
 ) -> None:
     """Put together they are what is there; though each search is cut off after one step."""
-    monkeypatch.setattr(paging, "STEP", 97)
+    monkeypatch.setattr(stretches, "STEP", 97)
     expected = [
         row[0] for row in ledger.execute(f"SELECT id FROM recordings WHERE {condition} ORDER BY id DESC")
     ]

@@ -161,8 +161,8 @@ def _elsewhere(
     tx: Transaction, here: Known | None, one: NewRecording, evidence: Evidence, rules: Rules
 ) -> Settled | Question | None:
     """The file is known under another path: it was renamed, or has two names; None if it is not."""
-    for known in intake.at_inode(tx.conn, one.source_id, one.identity.inode):
-        # Inodes are used again: only one that kept its mtime as well, as a rename does, is the same.
+    # Inodes are used again: only one that kept its mtime as well, as a rename does, is the same.
+    for known in intake.at_inode(tx.conn, one.source_id, one.identity.inode, one.identity.mtime_ns):
         if known.path == one.path and not known.gone:
             continue
         if not (known.identity.same_stat(one.identity) and _alike(known.identity, one.identity)):

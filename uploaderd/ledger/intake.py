@@ -339,14 +339,16 @@ def last_at_path(conn: sqlite3.Connection, source_id: int, path: bytes) -> Known
     return _known(row) if row is not None else None
 
 
-def at_inode(conn: sqlite3.Connection, source_id: int, inode: int) -> list[Known]:
-    """Recordings of the source with this inode: hard links, or what was renamed; present ones first.
+def at_inode(conn: sqlite3.Connection, source_id: int, inode: int, mtime_ns: int) -> list[Known]:
+    """The source's recordings with this inode and mtime: hard links, or what was renamed; present ones first.
 
-    Those too that are taken for gone: their file may have been moved before anybody looked.
+    Those too that are taken for gone: their file may have been moved before anybody looked. The inode alone
+    would say little: where files come and go, each number has been that of hundreds.
     """
     rows = conn.execute(
-        f"SELECT {_KNOWN} FROM recordings WHERE inode = ? AND source_id = ? ORDER BY past <> 0, id DESC",
-        (_signed(inode), source_id),
+        f"SELECT {_KNOWN} FROM recordings WHERE inode = ? AND mtime_ns = ? AND source_id = ?"
+        " ORDER BY past <> 0, id DESC",
+        (_signed(inode), mtime_ns, source_id),
     )
     return [_known(row) for row in rows]
 

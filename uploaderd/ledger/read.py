@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from uploaderd.ledger import stretches
+from uploaderd.ledger.stretches import Wanted
 from uploaderd.model import recording_id_of, recording_row_of
 
 PAGE: Final = 500
@@ -219,39 +221,14 @@ def recordings(
 
     `provider`: only those that go to it. Unknown names simply match nothing.
     """
-    where, values = which(state=state, source=source, provider=provider)
-    before, left = 1 << 62, limit
-    while left is None or left > 0:
-        page = PAGE if left is None else min(PAGE, left)
-        rows = conn.execute(
-            f"{_RECORDING} WHERE r.id < :before AND {where} ORDER BY r.id DESC LIMIT {page}",
-            {**values, "before": before},
-        ).fetchall()
-        yield from _with_uploads(conn, rows)
-        if len(rows) < page:
-            return
-        before = rows[-1][0]
+    left = limit
+    wanted = Wanted(state, source, provider)
+    for stretch in stretches.back(conn, wanted, None, PAGE if limit is None else min(PAGE, limit)):
+        rows = stretch.rows if left is None else stretch.rows[:left]
+        yield from by_rows(conn, rows) if rows else ()
         left = None if left is None else left - len(rows)
-
-
-def which(
-    *, state: str | None = None, source: str | None = None, provider: str | None = None
-) -> tuple[str, dict[str, object]]:
-    """A condition on `recordings r`, and its values."""
-    conditions = ["TRUE"]
-    if state is not None:
-        conditions.append("r.state = :state")
-        if state != "safe":
-            conditions.append("r.state <> 'safe'")  # lets SQLite use the partial index
-    if source is not None:
-        # The plus keeps SQLite from walking the index over the paths, and sorting a million rows for a page.
-        conditions.append("+r.source_id = (SELECT id FROM sources WHERE name = :source)")
-    if provider is not None:
-        conditions.append(
-            "EXISTS (SELECT 1 FROM uploads u WHERE u.recording_id = r.id"
-            " AND u.provider_id = (SELECT id FROM providers WHERE name = :provider))"
-        )
-    return " AND ".join(conditions), {"state": state, "source": source, "provider": provider}
+        if left == 0:
+            return
 
 
 def recording(conn: sqlite3.Connection, public_id: str) -> RecordingRow | None:

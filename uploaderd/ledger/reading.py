@@ -20,7 +20,13 @@ MIGRATION_SET: Final = "uploaderd"
 MIGRATIONS_TABLE: Final = "_sqlite_migrations"
 """Where sqlite-utils records the migrations that a file has had."""
 
-KNOWN_MIGRATIONS: Final = ("m001_first", "m002_silence", "m003_webhooks", "m004_unseen")
+KNOWN_MIGRATIONS: Final = (
+    "m001_first",
+    "m002_silence",
+    "m003_webhooks",
+    "m004_unseen",
+    "m005_inodes",
+)
 """Those that this version has (`schema.migrations`, in order)."""
 
 BUSY_TIMEOUT_MS: Final = 30_000

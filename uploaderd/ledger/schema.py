@@ -377,3 +377,10 @@ def m003_webhooks(db: Database) -> None:
 def m004_unseen(db: Database) -> None:
     """What of each source cannot be looked into."""
     db.conn.execute("ALTER TABLE sources ADD COLUMN unseen TEXT")
+
+
+@migrations()
+def m005_inodes(db: Database) -> None:
+    """What was renamed is found by inode and mtime: of a year's recordings, hundreds had each inode."""
+    db.conn.execute("DROP INDEX recordings_inode")
+    db.conn.execute("CREATE INDEX recordings_inode ON recordings (inode, mtime_ns)")

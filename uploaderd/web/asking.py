@@ -14,7 +14,8 @@ from aiohttp import web
 
 from uploaderd.config import Config
 from uploaderd.ledger import paging, read
-from uploaderd.ledger.paging import Page, Wanted
+from uploaderd.ledger.paging import Page
+from uploaderd.ledger.stretches import Wanted
 from uploaderd.model import RecordingState
 from uploaderd.report.lookup import nearest
 
