@@ -60,22 +60,27 @@ def configured(
     source: Mapping[str, str] | None = None,
     ledger: Path | None = None,
     daemon: Mapping[str, str] | None = None,
+    keep_for: str | None = None,
+    more: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Path:
     """Write a configuration into `workspace`; all else as the product has it by default.
 
-    Providers are named after their cloud, and numbered where there are several of one.
+    `more` are further sources. Providers are named after their cloud, and numbered where there are several of
+    one.
     """
     seen: dict[Cloud, int] = {}
     tables = []
     for place in places:
         number = seen[place.cloud] = seen.get(place.cloud, 0) + 1
         tables.append(place.table(f"{place.cloud}_{number}" if number > 1 else str(place.cloud)))
+    kept = {"keep_for": f'"{keep_for}"'} if keep_for is not None else {}
     text = "\n".join(
         (
-            _table("ledger", {"path": f'"{ledger or workspace / "ledger.db"}"'}),
+            _table("ledger", {"path": f'"{ledger or workspace / "ledger.db"}"', **kept}),
             _table("daemon", daemon or {}),
             _table("web", {"socket": f'"{workspace / "control.sock"}"'}),
             _table("sources.cameras", {"path": f'"{files}"', **(source or {})}),
+            *(_table(f"sources.{name}", keys) for name, keys in (more or {}).items()),
             *tables,
         )
     )

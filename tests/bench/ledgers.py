@@ -17,7 +17,7 @@ from typing import Any, Final
 from sqlite_utils import Database
 
 from uploaderd.ledger import schema
-from uploaderd.ledger.chain import COLUMNS, GENESIS, digest_of
+from uploaderd.ledger.chain import COLUMNS, GENESIS, Chain, digest_of
 
 _NOW: Final = 1_795_000_000_000
 """Milliseconds since the epoch: November 2026."""
@@ -86,8 +86,7 @@ def fill(
         "INSERT INTO providers (id, name, type, target, last_verified_at) VALUES (?, ?, ?, ?, ?)",
         [(id_, name, *what, _NOW) for id_, (name, what) in enumerate(providers.items(), 1)],
     )
-    names = list(providers)
-    _history(conn, _rows(conn, past, names, retries))
+    Chained(conn, "attempts").extend(_rows(conn, past, list(providers), retries))
     conn.execute("COMMIT")
     conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     conn.close()
@@ -124,14 +123,25 @@ def _rows(
             )
 
 
-def _history(conn: sqlite3.Connection, attempts: Iterator[tuple[object, ...]]) -> None:
-    columns = (*COLUMNS["attempts"], "hash")
-    insert = f"INSERT INTO attempts ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-    previous = GENESIS
-    for number, attempt in enumerate(attempts, 1):
-        row = (number, *attempt)
-        previous = digest_of(previous, row)
-        conn.execute(insert, (*row, previous))
+class Chained:
+    """Appends rows (without id and hash) to a chain, as `chain.History` does; from the first one on."""
+
+    def __init__(self, conn: sqlite3.Connection, which: Chain) -> None:
+        columns = (*COLUMNS[which], "hash")
+        marks = ", ".join("?" * len(columns))
+        self._insert = f"INSERT INTO {which} ({', '.join(columns)}) VALUES ({marks})"
+        self._conn = conn
+        self._last, self._hash = 0, GENESIS
+
+    def extend(self, rows: Iterator[tuple[object, ...]]) -> None:
+        self._conn.executemany(self._insert, self._hashed(rows))
+
+    def _hashed(self, rows: Iterator[tuple[object, ...]]) -> Iterator[tuple[object, ...]]:
+        for values in rows:
+            self._last += 1
+            row = (self._last, *values)
+            self._hash = digest_of(self._hash, row)
+            yield (*row, self._hash)
 
 
 def retarget(path: Path, targets: Mapping[str, str]) -> None:

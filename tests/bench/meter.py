@@ -15,11 +15,13 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run. `environment` is all it gets beside PATH: nothing of the person's own set-up."""
+    """What to run. `environment` is all it gets beside PATH: nothing of the person's own set-up. `status` is
+    what it is to end with."""
 
     words: Sequence[str | Path]
     environment: Mapping[str, str]
     folder: Path
+    status: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Metered:
     """A context manager around a command that runs until it is stopped; `used` is there after it.
 
     Raises:
-        FailedError: it ended with something other than 0.
+        FailedError: it ended with something else than it was to.
     """
 
     def __init__(self, meter: Path, core: int, command: Command) -> None:
@@ -61,6 +63,7 @@ class Metered:
             **command.environment,
         }
         self._folder = command.folder
+        self._status = command.status
         self._process: subprocess.Popen[bytes] | None = None
         self._used: Used | None = None
 
@@ -128,7 +131,7 @@ class Metered:
         if kind is not None:
             return
         self._used = Used(**json.loads(self._told.read_text()))
-        if self._used.status != 0:
+        if self._used.status != self._status:
             raise FailedError(f"ended with {self._used.status}: {self._story()}")
 
     def _story(self) -> str:
@@ -139,7 +142,7 @@ def run(meter: Path, core: int, command: Command, timeout: float = 900.0) -> Use
     """Run it to its end.
 
     Raises:
-        FailedError: it ended with something other than 0, or not in time.
+        FailedError: it ended with something else than it was to, or not in time.
     """
     with Metered(meter, core, command) as metered:
         metered.wait(timeout)
