@@ -235,6 +235,11 @@ def accepted(tmp_path: Path, *, complete: bool = True, **parts: str) -> Config:
             '[daemon]\nretrieval_order = ["nsa"]',
             'daemon.retrieval_order: item 1: no provider has this name; did you mean "nas"?',
         ),
+        (
+            "rest",
+            '[webhooks.ops]\nurl = "https://x.example"\nsecret = "not-real"\nevents = ["recording.saef"]',
+            'webhooks.ops.events: item 1: must be "recording.safe", "recording.failed", ',
+        ),
         ("rest", f'[web]\nsocket = "/{"x" * LONGEST_SOCKET}"', "web.socket: '/xxx"),
     ],
 )

@@ -122,12 +122,14 @@ async def test_the_order_is_kept_and_who_is_slow_gone_or_down_is_passed_over(
 async def test_a_key_needs_no_ledger(box: Box, places: Mapping[str, Place], endpoint: StrictServer) -> None:
     box.source()
     box.send_to(places)
+    box.daemon |= {"log_level": "debug", "log_levels": {"botocore": "debug"}}
     box.write()
     for place in places.values():
         await place.vendor.put("elsewhere/ü 1.ts", CONTENT)
     for provider in CLOUDS:
         said = await box.uploaderd("url", "--key", "elsewhere/ü 1.ts", "--provider", provider)
         assert await fetched(only_url(said)) == CONTENT
+        assert said.err.count("\n") == 1, "the daemon's log levels are not a command's"
     missing = await box.uploaderd("url", "--key", "elsewhere/2.ts")
     assert (missing.code, missing.out) == (1, "") and missing.err.count("it has no object") == 4
     assert not box.ledger.exists()

@@ -149,13 +149,16 @@ async def _on_ledger(config: Config, order: Order, progress: Progress) -> Mappin
 
 
 def quiet_logs(config: Config) -> None:
-    """What goes wrong is said by the command itself; secrets are masked in whatever is not."""
+    """What goes wrong is said by the command itself; secrets are masked in whatever is not.
+
+    `log_levels` is about the daemon's log: a library's debugging would bury what the command says.
+    """
     from uploaderd.logs import register_secret
     from uploaderd.logs.setup import configure as configure_logs
 
     for secret in config.secrets():
         register_secret(secret)
-    configure_logs(level="critical", libraries="error", levels=config.daemon.log_levels)
+    configure_logs(level="critical", libraries="error")
 
 
 def must_own(config: Config) -> None:

@@ -114,7 +114,7 @@ def by_ourselves(
         results.append(await carry_out(order, acting, tell))
         return exits.OK
 
-    quiet = config.daemon.model_copy(update={"log_level": "error"})
+    quiet = config.daemon.model_copy(update={"log_level": "error", "log_levels": {}})
     daemon = Daemon(config.model_copy(update={"daemon": quiet}), application=web.application, errand=errand)
     ending.run(daemon.run())
     if not results:

@@ -153,7 +153,7 @@ def rebuild(
     loaded = load(named_file(context, config), secrets_dir=secrets_dir)
     for secret in loaded.secrets():
         register_secret(secret)
-    configure_logs(level="error", levels=loaded.daemon.log_levels)
+    configure_logs(level="error")
     if not force:
         _must_be_damaged(loaded.ledger.path)
     done = ending.run(carry_out(loaded, SystemClock(), __version__, _progress))

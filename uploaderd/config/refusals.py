@@ -6,6 +6,7 @@ secret, so nothing here looks at a value but to find the nearest of the words th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
@@ -38,8 +39,11 @@ def faults(error: ValidationError, names: Mapping[str, tuple[str, ...]]) -> Iter
         error: as pydantic raised it.
         names: those below "sources", "providers" and "webhooks", in all layers together.
     """
-    for detail in error.errors(include_url=False):
-        key, item, place = _place(detail["loc"])
+    found = [(_place(detail["loc"]), detail) for detail in error.errors(include_url=False)]
+    with_items = {key for (key, item, _), _ in found if item}
+    for (key, item, place), detail in found:
+        if detail["type"] == "too_short" and key in with_items:
+            continue  # pydantic counts only those items that are right
         message = _message(key, place, detail, names)
         yield Fault(key, f"item {item}: {message}" if item else message)
 
@@ -73,7 +77,9 @@ def _message(key: Key, around: Slot, detail: ErrorDetails, names: Mapping[str, t
         "missing": lambda: "is missing" + _meaning(key) + _misnamed(key[:-1], names),
         "union_tag_not_found": lambda: f"has no type; write type = {_either(types)}{_misnamed(key, names)}",
         "union_tag_invalid": lambda: f"its type must be {_either(types)}{nearest(context['tag'], types)}",
-        "literal_error": lambda: f"must be {context['expected']}".replace("'", '"') + _near_word(key, value),
+        "literal_error": lambda: (
+            f"must be {context['expected']}".replace("'", '"') + _near_word(context["expected"], value)
+        ),
         "greater_than_equal": lambda: f"must be at least {context['ge']}",
         "less_than_equal": lambda: f"must be at most {context['le']}",
         "value_error": lambda: str(context["error"]),
@@ -122,7 +128,6 @@ def _misnamed(table: Key, names: Mapping[str, tuple[str, ...]]) -> str:
     return nearest(table[-1], others) if table else ""
 
 
-def _near_word(key: Key, value: object) -> str:
-    place = slot(key)
-    words = [shape for shape in place.shapes if isinstance(shape, str)] if place else []
-    return nearest(value, words) if isinstance(value, str) else ""
+def _near_word(expected: str, value: object) -> str:
+    """`expected`: the words that are allowed, each in single quotes."""
+    return nearest(value, re.findall("'([^']*)'", expected)) if isinstance(value, str) else ""
