@@ -278,4 +278,11 @@ async def test_what_a_newer_version_replaced_is_missed_by_nobody(
         (folder / "a.ts").write_bytes(b"remuxed")
         await until(lambda: len(daemon.said("recording safe")) == 2)
         said = await box.uploaderd("verify")
+        (newer, older) = (await box.uploaderd("list", "--json")).lines
+        assert (older["state"], older["local"], newer["local"]) == ("safe", "replaced", "present")
+        assert {upload["replaced"] for upload in older["uploads"].values()} == {True}
+        assert {upload["replaced"] for upload in newer["uploads"].values()} == {False}
+        shown = (await box.uploaderd("list")).out.splitlines()
+        assert " safe " in shown[1] and " replaced " in shown[2] and "(an older version)" in shown[2]
+        assert "a newer version took its place since" in (await box.uploaderd("why", older["id"])).out
     assert (said.code, said.out, said.err) == (0, "4 of 4 copies are there\n", "")

@@ -81,7 +81,7 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class UploadRow:
-    """One upload of a recording."""
+    """One upload of a recording. `replaced`: a newer version took the key of its copy since."""
 
     provider: str
     state: str
@@ -101,6 +101,7 @@ class UploadRow:
     error_code: str | None
     error_message: str | None
     error_hint: str | None
+    replaced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +303,10 @@ def _with_uploads(conn: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> 
     for recording, *columns in conn.execute(
         "SELECT u.recording_id, p.name, u.state, u.required, u.key, lower(hex(u.token)), u.attempts,"
         " u.bytes_sent, u.resumed_from, u.next_attempt_at, u.etag, u.version_id, u.proof_kind,"
-        " u.proof_value, u.verified_at, u.error_class, u.error_code, u.error_message, u.error_hint"
+        " u.proof_value, u.verified_at, u.error_class, u.error_code, u.error_message, u.error_hint,"
+        " u.state = 'verified' AND EXISTS (SELECT 1 FROM uploads later"
+        " WHERE later.provider_id = u.provider_id AND later.key = u.key AND later.id > u.id"
+        " AND later.state = 'verified')"
         f" FROM uploads u JOIN providers p ON p.id = u.provider_id WHERE u.recording_id IN ({marks})"
         " ORDER BY u.id",
         tuple(uploads),

@@ -156,7 +156,10 @@ UploadError = TypedDict("UploadError", {"class": str, "code": str | None, "messa
 
 
 class UploadLine(TypedDict):
-    """`bytes_sent` counts every byte put on the wire, all attempts together."""
+    """`bytes_sent` counts every byte put on the wire, all attempts together.
+
+    `replaced`: it was verified, and a newer version has its key since (`on_new_version = "replace"`).
+    """
 
     state: str
     bucket: str | None
@@ -169,12 +172,16 @@ class UploadLine(TypedDict):
     required: bool
     proof: ProofLine | None
     verified_at: str | None
+    replaced: bool
     next_attempt_at: str | None
     error: UploadError | None
 
 
 class Recording(TypedDict):
-    """A line of `list --json`. `reason`: why it is held or skipped; `doubt`: what is odd about it."""
+    """A line of `list --json`. `reason`: why it is held or skipped; `doubt`: what is odd about it.
+
+    `local`: "replaced" where another content is at its path by now.
+    """
 
     schema_version: Literal[1]
     id: str

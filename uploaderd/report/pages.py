@@ -22,6 +22,8 @@ _TONES: Final = {
 }
 _MARKS: Final = {True: ("passed", Tone.GOOD), False: ("HOLDS", Tone.BAD), None: ("under way", Tone.LATE)}
 
+REPLACED: Final = "replaced"
+
 HEADER: Final = Line("finished              state           size  recording", Tone.QUIET)
 
 
@@ -29,13 +31,20 @@ def recording_lines(one: Recording) -> Iterator[Line]:
     """One line; below it what is amiss, if something is."""
     state = RecordingState(one["state"])
     acknowledged = " (acknowledged)" if one["acknowledged_at"] is not None else ""
-    name = f"{one['source']}: {one['path']}{acknowledged}"
-    yield Line(f"{one['finished_at']}  {one['state']:10}  {size(one['size']):>10}  {name}", _TONES[state])
+    older = " (an older version)" if one["local"] == "replaced" else ""
+    name = f"{one['source']}: {one['path']}{older}{acknowledged}"
+    word, tone = state_shown(one), _TONES[state]
+    if word == REPLACED:
+        tone = Tone.QUIET
+    yield Line(f"{one['finished_at']}  {word:10}  {size(one['size']):>10}  {name}", tone)
     if one["reason"] is not None:
         yield Line(f"{'':22}{one['reason']}")
     if one["doubt"] is not None:
         yield Line(f"{'':22}doubtful: {one['doubt']}", Tone.LATE)
     if state is RecordingState.SAFE:
+        replaced = [name for name, upload in one["uploads"].items() if upload["replaced"]]
+        if replaced and word != REPLACED:
+            yield Line(f"{'':22}a newer version took its place at {', '.join(replaced)}")
         return
     for provider, upload in one["uploads"].items():
         if upload["state"] == UploadState.VERIFIED:
@@ -43,6 +52,14 @@ def recording_lines(one: Recording) -> Iterator[Line]:
         why = f": {upload['error']['message']}" if upload["error"] is not None else ""
         again = f"; again {upload['next_attempt_at']}" if upload["next_attempt_at"] is not None else ""
         yield Line(f"{'':22}{provider} {upload['state']}{why}{again}")
+
+
+def state_shown(one: Recording) -> str:
+    """Its state; but of one that was safe, and whose copies a newer version took the place of, that."""
+    required = [upload for upload in one["uploads"].values() if upload["required"]]
+    if one["state"] == RecordingState.SAFE and required and all(upload["replaced"] for upload in required):
+        return REPLACED
+    return one["state"]
 
 
 def history_lines(one: HistoryLine, *, named: bool) -> Iterator[Line]:

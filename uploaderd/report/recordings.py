@@ -46,6 +46,7 @@ def _upload(row: read.UploadRow, config: Config) -> UploadLine:
         "required": bool(row.required),
         "proof": {"kind": row.proof_kind, "value": row.proof_value or ""} if row.proof_kind else None,
         "verified_at": time_of(row.verified_at),
+        "replaced": bool(row.replaced),
         "next_attempt_at": time_of(row.next_attempt_at),
         "error": {
             "class": row.error_class or "",

@@ -116,7 +116,8 @@ def _upload(upload: read.UploadRow, provider: read.ProviderRow, unasked: frozens
     name = f"{upload.provider}{optional}"
     match upload.state:
         case UploadState.VERIFIED:
-            return Gate(name, True, f"verified {iso(upload.verified_at or 0)}, {upload.proof_kind}")
+            since = "; a newer version took its place since" if upload.replaced else ""
+            return Gate(name, True, f"verified {iso(upload.verified_at or 0)}, {upload.proof_kind}{since}")
         case UploadState.UPLOADING | UploadState.COMPLETING:
             return Gate(name, None, f"{upload.state}, attempt {upload.attempts}")
         case UploadState.FAILED:

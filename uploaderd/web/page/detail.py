@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from uploaderd.model import RecordingState, UploadState
 from uploaderd.report.lines import Tone, size
 from uploaderd.report.model import HistoryLine, Recording, UploadLine
-from uploaderd.report.pages import history_lines
+from uploaderd.report.pages import history_lines, state_shown
 from uploaderd.report.why import Why
 from uploaderd.web.page.listing import RECORDING, UPLOAD
 from uploaderd.web.page.markup import Html, join, tag
@@ -22,7 +22,7 @@ def recording(one: Recording, answer: Why, history: list[HistoryLine], *, cut: b
         tag(
             "section",
             tag("h1", one["path"], class_="path"),
-            tag("p", chip(one["state"], tone), " ", answer.next, class_="verdict"),
+            tag("p", chip(state_shown(one), tone), " ", answer.next, class_="verdict"),
             facts(
                 ("Source", one["source"]),
                 ("Size", f"{size(one['size'])} ({one['size']:,} bytes)"),
@@ -62,6 +62,7 @@ def _upload(name: str, one: UploadLine) -> Html:
             ("Remedy", tag("strong", error["hint"]) if error is not None and error["hint"] else None),
             ("Next attempt", when(one["next_attempt_at"]) if one["next_attempt_at"] else None),
             ("Verified", when(one["verified_at"]) if one["verified_at"] else None),
+            ("Since then", "a newer version took its place" if one["replaced"] else None),
             ("Proof", f"{proof['kind']}: {proof['value']}" if proof is not None else None),
             ("Bucket", one["bucket"]),
             ("Key", tag("code", one["key"])),

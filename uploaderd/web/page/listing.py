@@ -9,6 +9,7 @@ from uploaderd.config import Config
 from uploaderd.model import RecordingState, UploadState
 from uploaderd.report.lines import Tone, size
 from uploaderd.report.model import Recording, Status, UploadLine
+from uploaderd.report.pages import REPLACED, state_shown
 from uploaderd.web.asking import Asked
 from uploaderd.web.page.markup import Content, Html, join, tag
 from uploaderd.web.page.words import chip, section, when
@@ -84,12 +85,15 @@ def _rows(page: list[Recording]) -> Html:
 
 def _row(one: Recording) -> Html:
     tone = RECORDING.get(RecordingState(one["state"]), Tone.QUIET)
+    if state_shown(one) == REPLACED:
+        tone = Tone.QUIET
     return tag(
         "tr",
         tag(
             "th",
             tag("a", one["path"], href=f"/recordings/{one['id']}", class_="path"),
             tag("span", one["source"], class_="quiet"),
+            tag("span", "an older version", class_="note") if one["local"] == "replaced" else None,
             tag("span", one["reason"], class_="note") if one["reason"] is not None else None,
             tag("span", f"doubtful: {one['doubt']}", class_="note") if one["doubt"] is not None else None,
             scope="row",
@@ -97,7 +101,7 @@ def _row(one: Recording) -> Html:
         ),
         tag(
             "td",
-            chip(one["state"], tone),
+            chip(state_shown(one), tone),
             tag("span", "acknowledged", class_="quiet") if one["acknowledged_at"] is not None else None,
             role="cell",
         ),
