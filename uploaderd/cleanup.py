@@ -27,6 +27,7 @@ from uploaderd.errors import (
 from uploaderd.keys import text_of
 from uploaderd.ledger import Event, Ledger, Transaction, removal
 from uploaderd.ledger.intake import source_device
+from uploaderd.ledger.passage import Ripe
 from uploaderd.ledger.removal import Begun, Due
 from uploaderd.logs.setup import get_logger
 from uploaderd.model import Milliseconds
@@ -168,14 +169,15 @@ class Cleaner:
             return ROOT_SECONDS
         if not self._removes:
             return 0
-        keep_ms = round(self._rules.keep_for * 1000)
-        before = Milliseconds(self._clock.now() - keep_ms)
-        due = await self._ledger.run_in_need(removal.due, self._id, before, BATCH)
+        due = await self._ledger.run_in_need(lambda tx: removal.due(tx, self._id, self._ripe(tx), BATCH))
         if due:
             await self._batch(due)
             return 0
-        at = await self._ledger.run(removal.next_due, self._id, keep_ms)
+        at = await self._ledger.run(lambda tx: removal.next_due(tx, self._id, self._ripe(tx)))
         return None if at is None else max(0.001, (at - self._clock.now()) / 1000)
+
+    def _ripe(self, tx: Transaction) -> Ripe:
+        return self._ledger.passage.ripe(tx.now, round(self._rules.keep_for * 1000))
 
     async def _missing(self) -> bool:
         remembered = await self._ledger.run(source_device, self._id)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from pathlib import Path
 from typing import Protocol
 
 from uploaderd.model import Milliseconds
@@ -32,6 +34,17 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+def boot() -> str:
+    """Tells one start of the machine, since which its clock goes, from another; random(4), boot_id.
+
+    Where the system does not say it, each call is taken for another start.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return os.urandom(16).hex()
 
 
 async def wait_for(event: asyncio.Event, clock: Clock, seconds: float | None) -> None:

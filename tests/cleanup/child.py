@@ -18,12 +18,13 @@ from uploaderd.config import Cleanup, DirectoryProvider, Source
 from uploaderd.copies import CleanupProvider
 from uploaderd.finished import ignore_lease_signals
 from uploaderd.ledger import Ledger, Transaction, intake, removal
+from uploaderd.ledger.passage import Ripe
 from uploaderd.providers import open_provider
 
 
 async def clean(path: Path, source: Path, target: Path) -> None:
     clock = SystemClock()
-    ledger = WatchedLedger(path, clock.now)
+    ledger = WatchedLedger(path, clock)
     await ledger.open()
     row = await ledger.run(intake.register_source, "cams", bytes(source))
     provider = await open_provider("tested", DirectoryProvider(type="directory", path=target))
@@ -51,8 +52,7 @@ async def clean(path: Path, source: Path, target: Path) -> None:
 
 
 def _busy(tx: Transaction, source: int) -> bool:
-    due = removal.next_due(tx, source, 0)
-    return (due is not None and due <= tx.now) or bool(removal.begun(tx, source))
+    return bool(removal.due(tx, source, Ripe(tx.now, 0), 1) or removal.begun(tx, source))
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Scene:
     async def make_safe(self, name: str) -> int:
         """A recording that was sent and proven."""
         clock = LeapingClock()
-        ledger = WatchedLedger(self.ledger, clock.now)
+        ledger = WatchedLedger(self.ledger, clock)
         await ledger.open()
         source = await ledger.run(intake.register_source, "cams", os.fsencode(self.source))
         provider = await ledger.run(intake.register_provider, "tested", "directory", "target")

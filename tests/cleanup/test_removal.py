@@ -13,6 +13,7 @@ from tests.cleanup.conftest import Yard
 from uploaderd.errors import LedgerFull
 from uploaderd.ledger import intake, queue, removal
 from uploaderd.ledger.chain import History
+from uploaderd.ledger.passage import Ripe, Young
 from uploaderd.ledger.writer import Transaction
 from uploaderd.model import FinishedBy, Milliseconds
 
@@ -54,6 +55,20 @@ async def test_what_becomes_safe_later_wakes_the_cleaner(yard: Yard) -> None:
             cleaner.wake()
             await yard.event("removed", recording)
     assert yard.left() == []
+
+
+@pytest.mark.parametrize("off", [-56 * 365 * DAY_MS / 1000, -20 * DAY_MS / 1000])
+async def test_a_clock_that_is_set_right_makes_no_file_old(yard: Yard, off: float) -> None:
+    """As on a machine that starts in 1970, or when it was last shut down, and hears the time later."""
+    clock = yard.rig.clock
+    clock.wrong_by = off
+    recording = await yard.safe()
+    safe, turns = clock.monotonic(), yard.rig.ledger.turns
+    clock.wrong_by = 0.0
+    async with yard.cleaning(keep_for="24h"):
+        await yard.event("removed", recording)
+    assert clock.monotonic() - safe > DAY_MS / 1000 - 1
+    assert yard.rig.ledger.turns < turns + 100, "it is asked again when it is due, not all the time"
 
 
 async def test_many_are_removed_a_batch_at_a_time(yard: Yard) -> None:
@@ -431,8 +446,9 @@ async def test_the_ledger_finds_what_is_due_by_index(yard: Yard) -> None:
         seen: list[str] = []
         conn.set_trace_callback(seen.append)
         tx = Transaction(conn, History(conn), Milliseconds(1))
-        removal.due(tx, 1, Milliseconds(1), 64)
-        removal.next_due(tx, 1, 5)
+        ripe = Ripe(Milliseconds(10), 5, (Young(2, 10, 2),))
+        removal.due(tx, 1, ripe, 64)
+        removal.next_due(tx, 1, ripe)
         conn.set_trace_callback(None)
         told = []
         for statement in seen:
@@ -442,7 +458,7 @@ async def test_the_ledger_finds_what_is_due_by_index(yard: Yard) -> None:
         return told
 
     told = await yard.rig.ledger.run(lambda tx: plans(tx.conn))
-    assert len(told) == 5
+    assert len(told) == 6
     for plan in told:
         assert "USING INDEX recordings_kept" in plan or "USING INDEX recordings_removable" in plan, plan
         assert "TEMP B-TREE" not in plan, plan

@@ -31,7 +31,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 @pytest.fixture
 async def ledger(disk: SmallDisk) -> AsyncIterator[WatchedLedger]:
-    made = WatchedLedger(disk.path / "ledger.db", SystemClock().now)
+    made = WatchedLedger(disk.path / "ledger.db", SystemClock())
     await made.open()
     yield made
     made.hurry()
@@ -95,14 +95,14 @@ async def test_one_group_of_both_kinds_is_parted(ledger: WatchedLedger, disk: Sm
 async def test_a_full_disk_at_start_leaves_no_reserve_and_lets_no_others_through(
     disk: SmallDisk,
 ) -> None:
-    first = WatchedLedger(disk.path / "ledger.db", SystemClock().now)
+    first = WatchedLedger(disk.path / "ledger.db", SystemClock())
     await first.open()
     await first.run(note, "first")
     await first.close()
     (disk.path / "ledger.db.reserve").unlink()
     disk.fill()
     os.truncate(disk.path / "ballast", (disk.path / "ballast").stat().st_size - SIZE // 2)
-    ledger = WatchedLedger(disk.path / "ledger.db", SystemClock().now)
+    ledger = WatchedLedger(disk.path / "ledger.db", SystemClock())
     await ledger.open()
     with pytest.raises(LedgerFull):
         await ledger.run(note, "refused")
@@ -134,7 +134,7 @@ async def test_a_cleaner_frees_the_disk_that_the_ledger_needs(tmp_path: Path, di
     from uploaderd.ledger import intake
 
     clock = LeapingClock()
-    ledger = WatchedLedger(disk.path / "ledger.db", clock.now)
+    ledger = WatchedLedger(disk.path / "ledger.db", clock)
     await ledger.open()
     folder = disk.path / "recordings"
     folder.mkdir()

@@ -10,6 +10,7 @@ import pytest
 
 from tests.cleanup.conftest import Yard
 from uploaderd.ledger import removal
+from uploaderd.ledger.passage import Ripe
 from uploaderd.model import Milliseconds
 from uploaderd.quarantine import name_aside, name_before
 
@@ -21,9 +22,8 @@ async def begun(yard: Yard, name: str = "cam1/a.mp4") -> tuple[int, Path, Path]:
     recording = await yard.safe(name)
     path = yard.rig.folder / name
     aside = name_aside(os.fsencode(path.name))
-    (due,) = await yard.rig.ledger.run(
-        removal.due, yard.rig.source, Milliseconds(yard.rig.clock.now() + 1), 64
-    )
+    now = Milliseconds(yard.rig.clock.now() + 1)
+    (due,) = await yard.rig.ledger.run(removal.due, yard.rig.source, Ripe(now, 0), 64)
     assert await yard.rig.ledger.run(removal.begin, due, aside)
     return recording, path, path.with_name(os.fsdecode(aside))
 

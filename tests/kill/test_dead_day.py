@@ -38,7 +38,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.clock = LeapingClock()
-        self.ledger = WatchedLedger(folder / "ledger.db", self.clock.now)
+        self.ledger = WatchedLedger(folder / "ledger.db", self.clock)
         self.source = folder / "recordings"
         self.source.mkdir()
         self.providers: dict[str, int] = {}

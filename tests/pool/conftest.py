@@ -20,6 +20,7 @@ from tests.contract.conftest import all_backends
 from tests.contract.place import Backend, Place
 from uploaderd import finished, reader
 from uploaderd.attempts import Surroundings
+from uploaderd.clock import Clock
 from uploaderd.ledger import Ledger, Transaction, intake, read, work
 from uploaderd.model import (
     Claim,
@@ -45,9 +46,11 @@ class LeapingClock:
 
     def __init__(self) -> None:
         self._ahead = 0.0
+        self.wrong_by = 0.0
+        """Seconds by which the wall's clock is off."""
 
     def now(self) -> Milliseconds:
-        return Milliseconds(int((time.time() + self._ahead) * 1000))
+        return Milliseconds(int((time.time() + self._ahead + self.wrong_by) * 1000))
 
     def monotonic(self) -> float:
         return time.monotonic() + self._ahead
@@ -60,8 +63,8 @@ class LeapingClock:
 class WatchedLedger(Ledger):
     """Tells when something was written, so that a test can wait for a state without polling."""
 
-    def __init__(self, path: Path, clock: Callable[[], Milliseconds]) -> None:
-        super().__init__(path, clock, "test")
+    def __init__(self, path: Path, clock: Clock) -> None:
+        super().__init__(path, clock.now, "test", machine=clock.monotonic)
         self.moved = asyncio.Event()
         self.hook: Callable[[str], Awaitable[None]] | None = None
 
@@ -243,7 +246,7 @@ async def rig(backend: Backend, request: pytest.FixtureRequest, tmp_path: Path) 
     folder = tmp_path / "recordings"
     folder.mkdir()
     clock = LeapingClock()
-    ledger = WatchedLedger(tmp_path / "ledger.db", clock.now)
+    ledger = WatchedLedger(tmp_path / "ledger.db", clock)
     await ledger.open()
     source = await ledger.run(intake.register_source, "cams", os.fsencode(folder))
     provider = await ledger.run(intake.register_provider, "tested", backend.type, "target")

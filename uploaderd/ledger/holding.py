@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
+from uploaderd.clock import boot
 from uploaderd.errors import LedgerBroken, LedgerError, LedgerFull
 from uploaderd.ledger import outbox
 from uploaderd.ledger.chain import Event
 from uploaderd.ledger.lock import LedgerLock
+from uploaderd.ledger.passage import Passage
 from uploaderd.ledger.reading import BUSY_TIMEOUT_MS, look, unreadable
 from uploaderd.ledger.reserve import Reserve
 from uploaderd.ledger.schema import migrations
@@ -36,7 +39,8 @@ class Ledger:
     """The ledger, held and writable. `run`, `insist` and their `..._in_need` are the only ways to
     change anything.
 
-    `socket` is where its daemon answers, for whoever finds the ledger held.
+    `socket` is where its daemon answers, for whoever finds the ledger held. `clock` is the wall's,
+    `machine` the machine's (see `clock.Clock`).
     """
 
     def __init__(
@@ -46,13 +50,15 @@ class Ledger:
         version: str,
         *,
         socket: Path | None = None,
+        machine: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
         self._socket = socket
         self._clock = clock
         self._version = version
         self._lock: LedgerLock | None = None
-        self._writer = Writer(lambda: _connect(path), clock, Reserve(path), outbox.settle)
+        self.passage = Passage(machine, boot())
+        self._writer = Writer(lambda: _connect(path), clock, Reserve(path), self.passage.look, outbox.settle)
         self._failed = asyncio.Event()
         self._hurrying = asyncio.Event()
         self._mending: asyncio.Task[None] | None = None

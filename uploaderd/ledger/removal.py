@@ -6,6 +6,7 @@ One that is found at start was cut off, and is settled by a look at the disk.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from uploaderd.errors import Fault, StaleTransition
 from uploaderd.keys import text_of
 from uploaderd.ledger import leftovers
 from uploaderd.ledger.chain import Event
+from uploaderd.ledger.passage import Ripe, Young
 from uploaderd.ledger.writer import Transaction
 from uploaderd.model import Checksum, FileIdentity, FinishedBy, Milliseconds, Token
 
@@ -69,6 +71,9 @@ class Begun:
     identity: FileIdentity
 
 
+_LATEST: Final = 2**63 - 1
+"""Of SQLite's integers."""
+
 _REMOVABLE: Final = (
     "source_id = :source AND state = 'safe' AND past = 0"
     " AND id NOT IN (SELECT recording_id FROM removals) AND safe_at IS NOT NULL"
@@ -77,25 +82,36 @@ _REMOVABLE: Final = (
 _DUE: Final = (
     # What was kept so far first: it is older.
     f"{_REMOVABLE} AND kept_until IS NOT NULL AND kept_until <= :now ORDER BY kept_until",
-    f"{_REMOVABLE} AND kept_until IS NULL AND safe_at <= :before ORDER BY safe_at",
+    f"{_REMOVABLE} AND kept_until IS NULL AND safe_at > :after AND safe_at <= :upto ORDER BY safe_at",
+)
+
+_UNRIPE: Final = (
+    "(safe_at > :before OR EXISTS (SELECT 1 FROM json_each(:young)"
+    " WHERE safe_at > json_extract(value, '$[0]') AND safe_at <= json_extract(value, '$[1]')))"
 )
 
 
-def due(tx: Transaction, source_id: int, before: Milliseconds, limit: int) -> list[Due]:
-    """The source's next recordings to be removed, at most `limit`: safe since `before` or longer."""
-    values = {"source": source_id, "now": tx.now, "before": before}
+def due(tx: Transaction, source_id: int, ripe: Ripe, limit: int) -> list[Due]:
+    """The source's next recordings to be removed, at most `limit`."""
+    values = {
+        "source": source_id,
+        "now": tx.now,
+        "before": ripe.before,
+        "young": json.dumps([[span.after, span.upto] for span in ripe.young]),
+    }
     # Safe anew, or `keep_for` has grown: their time is counted from `safe_at` again.
     tx.conn.execute(
-        f"UPDATE recordings SET kept_until = NULL WHERE {_REMOVABLE} AND kept_until <= :now"
-        " AND safe_at > :before",
+        f"UPDATE recordings SET kept_until = NULL WHERE {_REMOVABLE} AND kept_until <= :now AND {_UNRIPE}",
         values,
     )
+    kept, safe = _DUE
+    spans = ({"after": span.after, "upto": span.upto} for span in ripe.spans())
     found: list[Due] = []
-    for which in _DUE:
+    for which, more in ((kept, {}), *((safe, span) for span in spans)):
         rows = tx.conn.execute(
             "SELECT id, path, size, mtime_ns, inode, device, fingerprint, crc32c, crc64nvme, found_at,"
             f" finished_by, needed FROM recordings WHERE {which} LIMIT {limit - len(found)}",
-            values,
+            {**values, **more},
         ).fetchall()
         found += [_due(tx.conn, row) for row in rows]
     return found
@@ -135,16 +151,21 @@ def _working(conn: sqlite3.Connection, recording_id: int) -> bool:
     )
 
 
-def next_due(tx: Transaction, source_id: int, keep_ms: int) -> Milliseconds | None:
-    """When the source's next recording is due; None if none is safe."""
+def next_due(tx: Transaction, source_id: int, ripe: Ripe) -> Milliseconds | None:
+    """When to ask again what is `due`, where all that was has been dealt with; None if nothing is safe."""
     values = {"source": source_id}
     (kept,) = tx.conn.execute(
         f"SELECT min(kept_until) FROM recordings WHERE {_REMOVABLE} AND kept_until IS NOT NULL", values
     ).fetchone()
-    (safe,) = tx.conn.execute(
-        f"SELECT min(safe_at) FROM recordings WHERE {_REMOVABLE} AND kept_until IS NULL", values
-    ).fetchone()
-    times = [at for at in (kept, safe + keep_ms if safe is not None else None) if at is not None]
+    times = [] if kept is None else [kept]
+    for span in (Young(ripe.before, _LATEST, ripe.before), *ripe.young):
+        (safe,) = tx.conn.execute(
+            f"SELECT min(safe_at) FROM recordings WHERE {_REMOVABLE} AND kept_until IS NULL"
+            " AND safe_at > :after AND safe_at <= :upto",
+            {**values, "after": span.after, "upto": span.upto},
+        ).fetchone()
+        if safe is not None:
+            times.append(ripe.now + safe - span.ripe)
     return Milliseconds(min(times)) if times else None
 
 

@@ -66,8 +66,8 @@ class Writer:
     """Runs requests, in the order they came, on its own thread.
 
     `connect` opens the connection, on the thread that will use it; `clock` gives milliseconds. `reserve`
-    is what a full disk leaves to requests `in_need`, and to no others. `settle` ends each transaction: it
-    sees what all of its requests together have come to.
+    is what a full disk leaves to requests `in_need`, and to no others. `begin` is the first in each
+    transaction, and `settle` the last: it sees what all of its requests together have come to.
     """
 
     def __init__(
@@ -75,11 +75,13 @@ class Writer:
         connect: Callable[[], sqlite3.Connection],
         clock: Callable[[], Milliseconds],
         reserve: Reserve,
+        begin: Callable[[Transaction], None],
         settle: Callable[[Transaction], None],
     ) -> None:
         self._connect = connect
         self._clock = clock
         self._reserve = reserve
+        self._begin = begin
         self._settle = settle
         self._requests: SimpleQueue[_Request | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -198,6 +200,7 @@ class Writer:
         try:
             conn.execute("BEGIN IMMEDIATE")
             transaction = Transaction(conn, history, self._clock())
+            self._begin(transaction)
             for request in group:
                 conn.execute("SAVEPOINT request")
                 try:
