@@ -113,6 +113,8 @@ class Cleaner:
         self._wake = asyncio.Event()
         self._unsettled = True
         self._settling = asyncio.Lock()
+        self._away: dict[int, Begun] = {}
+        """Removals that were cut off, below a mount that is missing now: looked at again until it is back."""
         self._trouble: dict[str, tuple[int, float]] = {}
         """Providers that could not be asked: how often in a row, and until when they are left alone."""
         self._log = log.bind(source=name)
@@ -148,7 +150,7 @@ class Cleaner:
         if self._removes:
             await self._reconsider()
             await self._until_open()
-        while self._removes or self._unsettled:
+        while self._removes or self._unsettled or self._away:
             try:
                 pause = await self._turn()
             except LedgerFull as full:
@@ -167,14 +169,17 @@ class Cleaner:
             await self.settle()
         if self._unsettled or await self._missing():
             return ROOT_SECONDS
+        for one in list(self._away.values()):
+            await self._settle(one)
         if not self._removes:
-            return 0
+            return ROOT_SECONDS if self._away else 0
         due = await self._ledger.run_in_need(lambda tx: removal.due(tx, self._id, self._ripe(tx), BATCH))
         if due:
             await self._batch(due)
             return 0
         at = await self._ledger.run(lambda tx: removal.next_due(tx, self._id, self._ripe(tx)))
-        return None if at is None else max(0.001, (at - self._clock.now()) / 1000)
+        pause = None if at is None else max(0.001, (at - self._clock.now()) / 1000)
+        return min(ROOT_SECONDS, ROOT_SECONDS if pause is None else pause) if self._away else pause
 
     def _ripe(self, tx: Transaction) -> Ripe:
         return self._ledger.passage.ripe(tx.now, round(self._rules.keep_for * 1000))
@@ -192,6 +197,13 @@ class Cleaner:
         except (OSError, UploaderdError) as error:
             self._log.error("a file that was put aside cannot be put back yet", reason=str(error), **about)
             return False
+        if path is None and await self._is_away(one):
+            if one.recording_id not in self._away:
+                reason = "is a disk that belongs below the source not mounted?"
+                self._log.error("a removal was cut off, and its folder is not there", reason=reason, **about)
+            self._away[one.recording_id] = one
+            return True
+        self._away.pop(one.recording_id, None)
         if path is None:
             gone = {**about, "size": one.identity.size, "how": "found gone after a crash"}
             await self._ledger.run_in_need(removal.removed, one.recording_id, gone)
@@ -202,6 +214,20 @@ class Cleaner:
             self._log.warning("a removal was cut off by a crash; its file is put back", **about)
             self._look_at(path)
         return True
+
+    async def _is_away(self, one: Begun) -> bool:
+        """Whether the folder of a file is that below a mount which is missing: then it is not gone.
+
+        Its device was another one than the root's, and now the folder is on the root's own. A file of the
+        root's own device has that one's number, of now or, where a restart changed it, as remembered.
+        """
+        remembered = await self._ledger.run(source_device, self._id)
+        try:
+            root = await self._on_thread(nearest_device, self._root, b"")
+            folder = await self._on_thread(nearest_device, self._root, one.path)
+        except OSError:
+            return True
+        return folder == root and one.identity.device not in (root, remembered)
 
     async def _bring_back_strangers(self) -> None:
         """Put back what was put aside by a removal that no ledger knows of: it was lost, or restored."""

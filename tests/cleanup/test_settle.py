@@ -59,6 +59,33 @@ async def test_cut_off_after_it_was_unlinked(yard: Yard) -> None:
     assert (await yard.row(recording)).local == "removed"
 
 
+async def test_cut_off_while_it_was_aside_on_a_disk_that_is_not_mounted_now(yard: Yard) -> None:
+    recording, path, aside = await begun(yard)
+    path.rename(aside)
+    disk = path.parent.rename(yard.rig.folder.with_name("disk"))
+    path.parent.mkdir()  # where it is mounted
+    other = await yard.safe("b.mp4")
+    await yard.rig.ledger.run(
+        lambda tx: tx.conn.execute("UPDATE recordings SET device = device + 1 WHERE id = ?", (recording,))
+    )
+    async with yard.cleaning(keep_for="0s"):
+        await yard.event("removed", other)
+        assert await yard.kinds(recording) == ["removing"]
+        path.parent.rmdir()
+        disk.rename(path.parent)
+        await yard.event("put-back", recording)
+        await yard.event("removed", recording)
+
+
+async def test_cut_off_after_it_was_unlinked_before_the_devices_got_other_numbers(yard: Yard) -> None:
+    recording, path, _ = await begun(yard)
+    path.unlink()
+    await yard.rig.ledger.run(lambda tx: tx.conn.execute("UPDATE sources SET device = 4711"))
+    await yard.rig.ledger.run(lambda tx: tx.conn.execute("UPDATE recordings SET device = 4711"))
+    await settled(yard)
+    assert (await yard.row(recording)).local == "removed"
+
+
 async def test_cut_off_after_its_folder_went_as_well(yard: Yard) -> None:
     recording, path, _ = await begun(yard)
     path.unlink()
