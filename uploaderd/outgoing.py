@@ -32,6 +32,10 @@ _STATUS_HINTS: Final = {
 }
 
 
+_SILENT: Final = "look whether the receiver is at work, or overloaded; it is tried again by itself"
+_AWAY: Final = "start the receiver, or check its url and this machine's network; it goes on by itself"
+
+
 class NotTaken(UploaderdError):
     """The receiver did not take it. `status`: of its answer, if there was one."""
 
@@ -72,7 +76,7 @@ class Address:
         try:
             await asyncio.wait((asking, late), return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():
-                raise NotTaken(f"no answer within {TIMEOUT_SECONDS:.0f}s")
+                raise NotTaken(f"no answer within {TIMEOUT_SECONDS:.0f}s", _SILENT)
             asking.result()
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _fault(error) from None
@@ -89,6 +93,8 @@ class Address:
             if 200 <= reply.status < 300:
                 return
             message, hint = f"it answered HTTP {reply.status}", _STATUS_HINTS.get(reply.status, "")
+            if reply.status >= 500:
+                hint = _SILENT
             if 300 <= reply.status < 400:
                 message += ", a redirect, which is not followed"
                 hint = "set its url to where that leads, if you trust it"
@@ -139,5 +145,7 @@ def _fault(error: Exception) -> NotTaken:
         case aiohttp.ClientConnectorDNSError():
             return NotTaken("its host name is not known", "check the host of its url")
         case aiohttp.ClientConnectorError():
-            return NotTaken(f"it cannot be reached: {mask(error.os_error.strerror or 'no connection')}")
-    return NotTaken(f"the connection failed ({type(error).__name__})")
+            return NotTaken(
+                f"it cannot be reached: {mask(error.os_error.strerror or 'no connection')}", _AWAY
+            )
+    return NotTaken(f"the connection failed ({type(error).__name__})", _AWAY)

@@ -151,6 +151,7 @@ async def test_it_is_tried_again_until_it_is_taken(office: Office) -> None:
         async with office.at_work(config):
             row = await office.until(lambda row: row.problem_message is not None)
             assert row.problem_message == "it answered HTTP 500"
+            assert "receiver" in (row.problem_hint or "")
             await office.passes(1)  # base 1 s, half of it by chance
             row = await office.until(lambda row: "429" in (row.problem_message or ""))
             assert row.next_try_at is not None
