@@ -18,7 +18,7 @@ from aiohttp.web import Application
 from uploaderd import __version__
 from uploaderd.allowance import Allowances
 from uploaderd.clock import Clock, SystemClock
-from uploaderd.config import Config, ConfigError
+from uploaderd.config import Config
 from uploaderd.draining import drain, last_words, left
 from uploaderd.errors import LedgerBroken, LedgerError, LedgerFull
 from uploaderd.finished import ignore_lease_signals
@@ -33,12 +33,10 @@ from uploaderd.logs.setup import configure as configure_logs
 from uploaderd.logs.setup import get_logger
 from uploaderd.notice import effective_lines, switched
 from uploaderd.notify import ServiceManager, found, standing
+from uploaderd.reloading import Reloading
 from uploaderd.serving import Serving
 
 log = get_logger(__name__)
-
-SECRETS_SECONDS: Final = 5.0
-"""How often it is looked whether a secret file has changed."""
 
 COLLECT_AFTER: Final = (700, 10, 10)
 """Python's own thresholds (gc.set_threshold); the command line has higher ones while it imports."""
@@ -78,7 +76,7 @@ class Daemon:
         clock: Clock | None = None,
     ) -> None:
         self._config = config
-        self._reload = reload
+        self._reloading = Reloading(reload, lambda: self._config, self._take) if reload is not None else None
         self._until_safe = until_safe
         self._errand = errand
         self._clock = clock if clock is not None else SystemClock()
@@ -110,10 +108,10 @@ class Daemon:
             Refused: by the errand.
         """
         await self._start()
-        beside = [
-            asyncio.create_task(self._keep_telling()),
-            asyncio.create_task(self._take_rotated_secrets()),
-        ]
+        beside = [asyncio.create_task(self._keep_telling())]
+        if self._reloading is not None:
+            secrets = self._reloading.look_at_secrets(self._clock, self._secrets_changed)
+            beside += [asyncio.create_task(self._reloading.run()), asyncio.create_task(secrets)]
         try:
             while self._drains or not self._stop.is_set():
                 await self._generation()
@@ -290,16 +288,10 @@ class Daemon:
 
         await beat(config.heartbeat, word, self._clock)
 
-    async def _take_rotated_secrets(self) -> None:
-        """Read the configuration again once a secret file has changed beneath us."""
-        tried = self._config.secret_files.stamps
-        while self._reload is not None and self._config.secret_files.folders:
-            await self._clock.sleep(SECRETS_SECONDS)
-            now = await asyncio.to_thread(self._config.secret_files.look)
-            if now != tried and not self._stop.is_set():
-                tried = now  # what is wrong with them is said once
-                log.info("secret files have changed")
-                self._asked_to_reload()
+    def _secrets_changed(self) -> None:
+        if not self._stop.is_set():
+            log.info("secret files have changed")
+            self._asked_to_reload()
 
     # --- stop --------------------------------------------------------------------------------------
 
@@ -323,14 +315,20 @@ class Daemon:
             self._ledger.hurry()
 
     def _asked_to_reload(self) -> None:
-        if self._reload is None:
+        if self._reloading is None:
             log.warning("there is no configuration file to read again")
             return
         if self._stop.is_set():
             log.warning("the configuration is not read again: the daemon is stopping")
             return
         self._manager.reloading()
-        if (config := self._read_again(self._reload)) is None:
+        self._reloading.ask()
+
+    def _take(self, config: Config | None) -> None:
+        if self._stop.is_set():
+            log.warning("no new configuration is taken: the daemon is stopping")
+            return
+        if config is None:
             self._manager.ready()
             return
         log.info("taking the new configuration")
@@ -342,21 +340,6 @@ class Daemon:
         self._limit(config)  # what is under way keeps to it at once
         self._again = config
         self._changed.set()
-
-    def _read_again(self, reload: Callable[[], Config]) -> Config | None:
-        """The new configuration, if it can be taken without a restart."""
-        try:
-            config = reload()
-        except ConfigError as error:
-            log.error("the new configuration is refused; the old one stays", faults=list(error.faults))
-            return None
-        if _places(config) != _places(self._config):
-            log.error(
-                "the ledger's path, and [web] but for its token, change only at a restart;"
-                " the old configuration stays"
-            )
-            return None
-        return config
 
     async def _drain(self, generation: Generation, running: asyncio.Task[None]) -> None:
         """Bring everything to safety before the generation ends, unless it ends by itself: told twice."""
@@ -392,12 +375,6 @@ class Daemon:
             log.error("the end could not be written to the ledger", reason=str(error))
         await self._ledger.close()
         log.info("uploaderd has stopped", status=self._status)
-
-
-def _places(config: Config) -> tuple[object, ...]:
-    """What is opened once, at the start."""
-    web = config.web
-    return config.ledger.path, web.socket, web.socket_group, web.listen, web.metrics_file
 
 
 def _first(group: BaseException) -> BaseException:
