@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.small_disk import SmallDisk, small_disk
+from tests.ledger.small_disk import SmallDisk, small_disk_or_skip
 from tests.pool.conftest import WatchedLedger
-from tests.servers.process import MissingError, must_run
 from uploaderd.clock import SystemClock
 from uploaderd.errors import LedgerFull
 from uploaderd.ledger import Event, Transaction
@@ -20,13 +19,8 @@ from uploaderd.ledger.reserve import SIZE, Reserve
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    try:
-        with small_disk(tmp_path / "disk") as made:
-            yield made
-    except MissingError as error:
-        if must_run():
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+    with small_disk_or_skip(tmp_path / "disk") as made:
+        yield made
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ import pytest
 from tests.end_to_end.box import Box
 from tests.end_to_end.places import content_of
 from tests.kill.figures import Record
-from tests.ledger.small_disk import SmallDisk, small_disk
-from tests.servers.process import MissingError, must_run
+from tests.ledger.small_disk import SmallDisk, small_disk_or_skip
 
 
 @dataclass
@@ -32,13 +31,8 @@ class SmallBox(Box):
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    try:
-        with small_disk(tmp_path / "recordings") as made:
-            yield made
-    except MissingError as error:
-        if must_run():
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+    with small_disk_or_skip(tmp_path / "recordings") as made:
+        yield made
 
 
 @pytest.fixture

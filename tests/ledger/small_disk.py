@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers.process import MissingError
+import pytest
+
+from tests.servers.process import MissingError, must_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,28 @@ def small_disk(path: Path, size: str = "16M") -> Iterator[SmallDisk]:
     )
     if mounted.returncode != 0:
         raise MissingError(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+    # By a process that outlives whoever is killed: what it reads ends with them.
+    unmounting = subprocess.Popen(
+        ["sh", "-c", 'read -r _; exec umount --lazy "$0"', path],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
         yield SmallDisk(path)
     finally:
-        subprocess.run(["umount", "--lazy", path], check=True)
+        assert unmounting.stdin is not None
+        unmounting.stdin.close()
+        assert unmounting.wait(60) == 0
+
+
+@contextmanager
+def small_disk_or_skip(path: Path) -> Iterator[SmallDisk]:
+    """The same for a fixture: where it cannot be mounted, the test is skipped, or fails if it must run."""
+    with ExitStack() as stack:
+        try:
+            disk = stack.enter_context(small_disk(path))
+        except MissingError as error:
+            if must_run():
+                pytest.fail(str(error), pytrace=False)
+            pytest.skip(str(error))
+        yield disk

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,7 @@ import pytest
 
 from tests.end_to_end.box import Box, until
 from tests.ledger.conftest import Hand
-from tests.ledger.small_disk import SmallDisk, small_disk
-from tests.servers.process import MissingError, must_run
+from tests.ledger.small_disk import SmallDisk, small_disk_or_skip
 from uploaderd.errors import LedgerBroken, LedgerFull
 from uploaderd.ledger import Event, Ledger, Transaction, chain, connect_readonly
 
@@ -26,13 +25,7 @@ BIG = "x" * 200_000
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    with ExitStack() as stack:
-        try:
-            made = stack.enter_context(small_disk(tmp_path / "disk"))
-        except MissingError as error:
-            if must_run():
-                pytest.fail(str(error), pytrace=False)
-            pytest.skip(str(error))
+    with small_disk_or_skip(tmp_path / "disk") as made:
         yield made
 
 
