@@ -32,12 +32,14 @@ LABEL org.opencontainers.image.title="uploaderd" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}"
 COPY --from=build /opt/uploaderd /opt/uploaderd
-# The ledger and the control socket, as under systemd. A container's end is its recordings' end as well, so
+# The ledger and the control socket, as under systemd; where the root cannot be written, `doctor` puts its trial
+# beside the socket. A container's end is its recordings' end as well, so
 # everything goes out before; a configuration file is overruled by it: set it empty to have the file's word.
 ENV PATH=/opt/uploaderd/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     STATE_DIRECTORY=/var/lib/uploaderd \
     RUNTIME_DIRECTORY=/run/uploaderd \
+    TMPDIR=/run/uploaderd \
     RECORDINGS_DIR=/recordings \
     UPLOADERD_DAEMON__ON_STOP=drain
 # Anybody's, because the daemon should run under the recorder's uid (docker run --user), whichever that is. A

@@ -28,7 +28,10 @@ GOODBYE_SECONDS: Final = 1.0
 AGAIN_SECONDS: Final = 30.0
 """How often a TCP address is tried that cannot be had: another program may have it for a while."""
 
-_HINT: Final = "set [web] socket"
+_HINT: Final = (
+    "until there is one, no command and no health check reaches the daemon: let it write that folder (in a"
+    " container: a tmpfs), or set [web] socket"
+)
 
 
 class Serving:

@@ -147,6 +147,38 @@ async def test_a_dead_provider_does_not_make_it_unhealthy(pod: Pod) -> None:
         assert container.inside("uploaderd", "status", "--check").returncode == 1
 
 
+async def test_doctor_needs_no_folder_of_its_own(pod: Pod) -> None:
+    """Not even /tmp can be written."""
+    with pod.container(SOURCES__BOT__QUIET_FOR="2s") as container:
+        await container.says("provider opened")
+        asked = container.inside("uploaderd", "doctor")
+    assert asked.returncode == 0, asked.stdout
+    assert "ok    write" in asked.stdout
+
+
+async def test_another_uid_than_before_is_told_whose_the_ledger_is(pod: Pod) -> None:
+    with pod.container("run", "--until-safe") as container:
+        assert await container.ended() == 0
+    pod.state.chmod(0o777)
+    container = pod.container()
+    container.uid = UID + 1
+    with container:
+        assert await container.ended() == 1
+    assert "ledger.db.lock: it belongs to uid 1000, and this is uid 1001" in container.log()
+    assert "what to do: run it as uid 1000, or" in container.log()
+
+
+async def test_recordings_that_it_may_not_read_are_not_called_gone(pod: Pod) -> None:
+    os.chown(pod.recordings, 0, 0)
+    pod.recordings.chmod(0o700)
+    with pod.container() as container:
+        await container.says("the source is missing")
+        shown = container.inside("uploaderd", "status").stdout
+    assert shown.startswith("FAILING")
+    assert "cause   the daemon may not read /recordings" in shown
+    assert "remedy  let the daemon's user read it" in shown
+
+
 async def test_a_bot_that_is_killed_half_way_loses_nothing(pod: Pod) -> None:
     """Both are told to end with 60 s to do so; the bot dies at once, in mid-file, which is flagged."""
     pod.record("finished.mp4")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
@@ -75,10 +76,7 @@ class Ledger:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = LedgerLock.take(self.path, self._version, self._clock(), self._socket)
         except OSError as error:
-            raise LedgerError(
-                f"cannot write in {self.path.parent}: {error.strerror}",
-                "give the daemon's user that folder, or set [ledger] path",
-            ) from error
+            raise _unwritable(self.path, error) from error
         try:
             await self._writer.start()
         except BaseException as error:
@@ -248,6 +246,29 @@ def _connect(path: Path) -> sqlite3.Connection:
             raise unreadable(path, error) from error
         refused.pop_all()
     return conn
+
+
+def _unwritable(ledger: Path, error: OSError) -> LedgerError:
+    """What to tell of a folder or lock file that cannot be written: on a volume, mostly another user's."""
+    if error.errno == errno.EROFS:
+        return LedgerError(
+            f"cannot write in {ledger.parent}: {error.strerror}",
+            "mount a volume there that can be written, or set [ledger] path",
+        )
+    us = os.geteuid()
+    for path in (Path(error.filename or ledger), ledger.parent):
+        with suppress(OSError):
+            if error.errno == errno.EACCES and (owner := path.stat().st_uid) != us:
+                as_owner = f"run it as uid {owner}, or " if owner else ""
+                all_of_it = f"chown -R {us} {ledger.parent}"
+                return LedgerError(
+                    f"cannot write {path}: it belongs to uid {owner}, and this is uid {us}",
+                    f"{as_owner}give uid {us} the folder with all that is in it: {all_of_it}",
+                )
+    return LedgerError(
+        f"cannot write in {ledger.parent}: {error.strerror}",
+        "give the daemon's user that folder, or set [ledger] path",
+    )
 
 
 def _backup(conn: sqlite3.Connection, path: Path, before: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Mapping
@@ -28,6 +29,11 @@ TROUBLED_SHOWN: Final = 5
 
 MISSING_HINT: Final = (
     "mount or create it; nothing of it counts as deleted meanwhile, and it goes on by itself"
+)
+
+FORBIDDEN_HINT: Final = (
+    "let the daemon's user read it, by the recorder's group or as the recorder's user; nothing of it counts"
+    " as deleted meanwhile, and it goes on by itself"
 )
 
 SILENT_HINT: Final = (
@@ -279,7 +285,7 @@ def _sources(
                 "free_bytes": disks[name].free,
                 "polling": watched.get(name, {}).get("polling"),
                 "lease": watched.get(name, {}).get("lease"),
-                "problem": _missing(source.path, row)
+                "problem": _missing(source.path, row, watched.get(name, {}).get("missing"))
                 if state == SourceState.MISSING
                 else _silent(source, silent_since) or _unseen(unseen),
                 "unseen": unseen,
@@ -288,9 +294,15 @@ def _sources(
     return lines
 
 
-def _missing(path: Path, row: read.SourceRow | None) -> Problem:
+def _missing(path: Path, row: read.SourceRow | None, why: str | None) -> Problem:
+    """`why`: the system's words, where the daemon runs that met them."""
     since = row.missing_since if row is not None else None
-    return _problem(FailureClass.TRANSIENT, f"{text_of(os.fsencode(path))} is not there", MISSING_HINT, since)
+    message, hint = f"{text_of(os.fsencode(path))} is not there", MISSING_HINT
+    if why == os.strerror(errno.EACCES):
+        message, hint = f"the daemon may not read {text_of(os.fsencode(path))}", FORBIDDEN_HINT
+    elif why not in (None, os.strerror(errno.ENOENT)):
+        message += f": {why}"
+    return _problem(FailureClass.TRANSIENT, message, hint, since)
 
 
 def _silent(source: Source, since: int | None) -> Problem | None:
