@@ -16,7 +16,7 @@ import pytest
 from tests.cli.process import ROOT
 from tests.contract.place import Place
 from tests.doctor.asking import Clinic
-from tests.end_to_end.places import arranged
+from tests.end_to_end.places import arranged, deny
 from tests.servers.azurite import Azurite
 from tests.servers.gcs import GcsEmulator
 from tests.servers.moto import Moto
@@ -109,7 +109,7 @@ async def test_a_permission_that_is_missing_is_named_with_what_grants_it(
     endpoint: StrictServer,
 ) -> None:
     clinic.box.send_to({cloud: places[cloud]})
-    _deny(endpoint, cloud, denied)
+    deny(endpoint, cloud, denied)
     found = (await clinic.examine()).of(f"provider {cloud}", "login")
     assert found.result == "fail"
     assert grants in found.fix
@@ -128,7 +128,7 @@ async def test_a_login_that_may_only_write_narrows_the_proof(
     cloud: str, clinic: Clinic, places: Mapping[str, Place], endpoint: StrictServer
 ) -> None:
     clinic.box.send_to({cloud: places[cloud]})
-    _deny(endpoint, cloud, ONLY_WRITE[cloud])
+    deny(endpoint, cloud, ONLY_WRITE[cloud])
     asked = await clinic.examine()
     about = f"provider {cloud}"
     assert asked.of(about, "write").result == "ok"
@@ -137,7 +137,7 @@ async def test_a_login_that_may_only_write_narrows_the_proof(
     assert "may write but not look" in verified.text and ", reply" in verified.text
     deleted = asked.of(about, "delete")
     assert deleted.result == "warn"
-    _deny(endpoint, cloud, set())
+    deny(endpoint, cloud, set())
     (left,) = await places[cloud].vendor.keys()
     assert left in deleted.text and "--no-write" in deleted.fix
     if cloud == "s3":
@@ -251,17 +251,6 @@ async def test_a_provider_that_hangs_keeps_nobody_waiting(
         asked = await clinic.examine()
     assert asked.of("provider s3", "login").text == "no answer in 0.5 s"
     assert asked.bad("provider directory") == {}
-
-
-def _deny(endpoint: StrictServer, cloud: str, names: set[str]) -> None:
-    match cloud:
-        case "s3":
-            endpoint.s3.account.denied = names
-        case "azure":
-            endpoint.azure.account.denied["key"] = names
-        case "gcs":
-            for account in endpoint.gcs.auth.accounts.values():
-                account.denied = names
 
 
 async def test_the_smallest_policy_of_the_documentation_is_enough_and_deletes_nothing(

@@ -10,6 +10,7 @@ from typing import Final
 
 from tests.contract.conftest import all_backends
 from tests.contract.place import Place
+from tests.strict import StrictServer
 
 BACKENDS: Final = {backend.name: backend for backend in all_backends()}
 
@@ -42,3 +43,15 @@ async def assert_whole(place: Place, key: str, content: bytes) -> None:
     found = await place.vendor.get(key)
     assert found is not None, f"nothing is at {key!r}"
     assert found.content == content, f"{key!r} has {len(found.content)} bytes, and not those of the file"
+
+
+def deny(endpoint: StrictServer, cloud: str, names: set[str]) -> None:
+    """What the login may not do from now on."""
+    match cloud:
+        case "s3":
+            endpoint.s3.account.denied = names
+        case "azure":
+            endpoint.azure.account.denied["key"] = names
+        case "gcs":
+            for account in endpoint.gcs.auth.accounts.values():
+                account.denied = names

@@ -13,7 +13,7 @@ import pytest
 
 from tests.contract.place import Place
 from tests.end_to_end.box import Box
-from tests.end_to_end.places import assert_whole
+from tests.end_to_end.places import assert_whole, deny
 from tests.strict import StrictServer, foreign
 
 
@@ -56,18 +56,6 @@ DENIED = {
 }
 
 
-def _deny(endpoint: StrictServer, cloud: str, names: set[str]) -> None:
-    """What the login may not do from now on."""
-    match cloud:
-        case "s3":
-            endpoint.s3.account.denied = names
-        case "azure":
-            endpoint.azure.account.denied["key"] = names
-        case "gcs":
-            for account in endpoint.gcs.auth.accounts.values():
-                account.denied = names
-
-
 @pytest.mark.parametrize("cloud", ["s3", "azure", "gcs"])
 async def test_a_refused_login_pauses_the_provider_until_it_is_allowed(
     cloud: str, box: Box, places: Mapping[str, Place], endpoint: StrictServer
@@ -75,13 +63,13 @@ async def test_a_refused_login_pauses_the_provider_until_it_is_allowed(
     """The same key, allowed later: nothing is told to the daemon."""
     folder = box.source()
     box.send_to({cloud: places[cloud], "directory": places["directory"]})
-    _deny(endpoint, cloud, DENIED[cloud])
+    deny(endpoint, cloud, DENIED[cloud])
     (folder / "1.ts").write_bytes(b"one")
     with box.run():
         shown = await _paused(box, cloud)
         assert shown["waiting"] == 1
         await box.until(lambda: box.uploads("directory")["1.ts"].state == "verified")
-        _deny(endpoint, cloud, set())
+        deny(endpoint, cloud, set())
         await _heals(box, places, cloud)
 
 

@@ -6,40 +6,20 @@ import json
 import os
 import sqlite3
 import stat
-import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from tests.contract.place import Place
 from tests.end_to_end.box import Box
-from tests.end_to_end.places import arranged, assert_whole, clouds, content_of
+from tests.end_to_end.conftest import box, endpoint, places
+from tests.end_to_end.places import assert_whole, content_of
 from tests.ledger.test_check import damage
-from tests.strict import StrictServer
+
+__all__ = ["box", "endpoint", "places"]
 
 MIB = 2**20
-
-
-@pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
-    with tempfile.TemporaryDirectory(prefix="ud-") as sockets:
-        yield Box(tmp_path, Path(sockets))
-
-
-@pytest.fixture
-def endpoint() -> Iterator[StrictServer]:
-    with StrictServer() as server:
-        yield server
-        assert server.crashes == []
-
-
-@pytest_asyncio.fixture
-async def places(endpoint: StrictServer, tmp_path: Path) -> AsyncIterator[dict[str, Place]]:
-    async with arranged(clouds(endpoint) | {"directory": None}, tmp_path) as places:
-        yield places
 
 
 @pytest.fixture
