@@ -10,7 +10,15 @@ from typing import Final
 
 from uploaderd.model import ProviderState, SourceState, Word
 from uploaderd.report.lines import Tone, count, rate, size, span
-from uploaderd.report.model import ProviderLine, SourceLine, Status, UploadingLine, WebhookLine, seconds_since
+from uploaderd.report.model import (
+    Problem,
+    ProviderLine,
+    SourceLine,
+    Status,
+    UploadingLine,
+    WebhookLine,
+    seconds_since,
+)
 from uploaderd.report.text import TONES, all_well
 from uploaderd.web.page.markup import Content, Html, join, tag
 from uploaderd.web.page.words import ago, chip, coarse, facts, mark, problem, section
@@ -124,11 +132,7 @@ def person(status: Status) -> Html:
 
 def providers(status: Status) -> Html:
     """A card each."""
-    return section(
-        "providers",
-        "Providers",
-        tag("div", (_provider(one, status["at"]) for one in status["providers"]), class_="cards"),
-    )
+    return _cards("providers", "Providers", (_provider(one, status["at"]) for one in status["providers"]))
 
 
 def _provider(one: ProviderLine, now: str) -> Html:
@@ -153,9 +157,7 @@ def _provider(one: ProviderLine, now: str) -> Html:
             ("Rate", rate(one["rate_bytes_per_second"])),
             ("Last success", ago(one["last_verified_at"], now)),
         ),
-        tag("div", problem(trouble, now, ("Asked again", again)), class_="trouble")
-        if trouble is not None
-        else None,
+        _trouble(trouble, now, ("Asked again", again)),
         class_=f"card is-{tone.value}" if trouble is not None else "card",
     )
 
@@ -195,11 +197,7 @@ def _upload(one: UploadingLine) -> Html:
 
 def sources(status: Status) -> Html:
     """A line each."""
-    return section(
-        "sources",
-        "Sources",
-        tag("div", (_source(one, status["at"]) for one in status["sources"]), class_="cards"),
-    )
+    return _cards("sources", "Sources", (_source(one, status["at"]) for one in status["sources"]))
 
 
 def _source(one: SourceLine, now: str) -> Html:
@@ -218,7 +216,7 @@ def _source(one: SourceLine, now: str) -> Html:
             ("Last recording", ago(one["last_recording_at"], now, otherwise="none yet")),
             *_notes(one),
         ),
-        tag("div", problem(trouble, now), class_="trouble") if trouble is not None else None,
+        _trouble(trouble, now),
         class_=f"card is-{tone.value}",
     )
 
@@ -227,11 +225,7 @@ def webhooks(status: Status) -> Html:
     """Who is told; nothing, where nobody is."""
     if not status["webhooks"]:
         return Html("")
-    return section(
-        "webhooks",
-        "Webhooks",
-        tag("div", (_webhook(one, status["at"]) for one in status["webhooks"]), class_="cards"),
-    )
+    return _cards("webhooks", "Webhooks", (_webhook(one, status["at"]) for one in status["webhooks"]))
 
 
 def _webhook(one: WebhookLine, now: str) -> Html:
@@ -246,9 +240,18 @@ def _webhook(one: WebhookLine, now: str) -> Html:
             ("Given up", f"{one['given_up']:,}"),
             ("Last delivered", ago(one["last_delivered_at"], now)),
         ),
-        tag("div", problem(trouble, now), class_="trouble") if trouble is not None else None,
+        _trouble(trouble, now),
         class_=f"card is-{Tone.LATE.value}" if trouble is not None else "card",
     )
+
+
+def _cards(name: str, title: str, cards: Iterable[Html]) -> Html:
+    return section(name, title, tag("div", cards, class_="cards"))
+
+
+def _trouble(trouble: Problem | None, now: str, *more: Content) -> Html | None:
+    """What is wrong, in a card; nothing, where nothing is."""
+    return tag("div", problem(trouble, now, *more), class_="trouble") if trouble is not None else None
 
 
 def _notes(one: SourceLine) -> Iterable[tuple[str, str]]:
