@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any, Final
 
 from uploaderd.errors import Refused
 
 if TYPE_CHECKING:
+    from http.client import HTTPResponse
     from pathlib import Path
 
     from uploaderd.acts.orders import Order
@@ -58,9 +58,12 @@ def through_daemon(config: Config, held_by: Holder, order: Order, progress: Prog
     Raises:
         Refused: by the daemon; or it does not answer.
     """
-    from uploaderd.report.ask import UnixConnection, sockets
+    from http.client import HTTPException
 
-    refused: OSError | HTTPException | None = None
+    from uploaderd.report.ask import sockets
+    from uploaderd.report.unix_http import UnixConnection
+
+    refused: Exception | None = None
     for path in sockets(config.web.socket, held_by):
         connection = UnixConnection(path, SILENCE_SECONDS)
         try:
@@ -104,7 +107,7 @@ def _answer(response: HTTPResponse, progress: Progress) -> Mapping[str, Any]:
             return result
         elif "refused" in said:
             raise Refused(**said["refused"])
-    raise HTTPException("it hung up; it is ending, or failed at this (its log tells)")
+    raise ConnectionResetError("it hung up; it is ending, or failed at this (its log tells)")
 
 
 def _name(order: Order) -> str:

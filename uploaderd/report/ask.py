@@ -6,9 +6,7 @@ It may be busy, gone or somebody else's: then nothing is known, and `status` say
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterable, Mapping
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,21 +61,12 @@ def sockets(config_socket: Path, holder: Holder) -> Iterable[Path]:
     return dict.fromkeys(path for path in (config_socket, holder.socket) if path is not None)
 
 
-class UnixConnection(HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("uploaderd", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
 def _get(path: Path, url: str, timeout: float) -> tuple[int, bytes] | None:
     """Status and body; None if nobody answers."""
+    from http.client import HTTPException
+
+    from uploaderd.report.unix_http import UnixConnection
+
     connection = UnixConnection(path, timeout)
     try:
         connection.request("GET", url)

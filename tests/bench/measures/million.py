@@ -21,7 +21,7 @@ from uploaderd.config import load
 from uploaderd.ledger import Ledger, Transaction, queue, samples, schema, tally
 from uploaderd.ledger.intake import NewRecording, NewUpload, enqueue
 from uploaderd.model import FileIdentity, FinishedBy, FoundBy, Milliseconds
-from uploaderd.report.ask import UnixConnection
+from uploaderd.report.unix_http import UnixConnection
 
 _CLAIMS = 200
 
