@@ -36,6 +36,11 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+def since_boot() -> float:
+    """Seconds of the machine's own clock, which nobody sets and sleep does not stop (clock_gettime(2))."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 def boot() -> str:
     """Tells one start of the machine, since which its clock goes, from another; random(4), boot_id.
 

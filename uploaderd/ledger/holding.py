@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 import sqlite3
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
-from uploaderd.clock import boot
+from uploaderd.clock import boot, since_boot
 from uploaderd.errors import LedgerBroken, LedgerError, LedgerFull
 from uploaderd.ledger import outbox
 from uploaderd.ledger.chain import Event
@@ -41,7 +40,7 @@ class Ledger:
     change anything.
 
     `socket` is where its daemon answers, for whoever finds the ledger held. `clock` is the wall's,
-    `machine` the machine's (see `clock.Clock`).
+    `machine` the machine's (see `clock`).
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class Ledger:
         version: str,
         *,
         socket: Path | None = None,
-        machine: Callable[[], float] = time.monotonic,
+        machine: Callable[[], float] = since_boot,
     ) -> None:
         self.path = path
         self._socket = socket

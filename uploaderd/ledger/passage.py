@@ -100,7 +100,7 @@ class Passage:
     """Looks at both clocks in each transaction. Belongs to the ledger's thread.
 
     Args:
-        machine: seconds, as `clock.Clock.monotonic`.
+        machine: seconds, as `clock.since_boot`.
         boot: tells one start of the machine from another (`clock.boot`).
     """
 
