@@ -229,7 +229,7 @@ async def test_a_deep_run_goes_on_with_what_was_not_read_when_it_was_killed(
             assert await asking.ends() == 130
         await daemon.says("whoever asked has hung up", within=10)
         said = await box.uploaderd("verify", "--deep", "--resume")
-        assert (said.code, said.out) == (0, "1 of 1 copy are there, 4.0 MiB read back\n")
+        assert (said.code, said.out) == (0, "1 of 1 copy is there, 4.0 MiB read back\n")
         assert noted() == {}
     assert not daemon.said("Error handling request from ")
 
@@ -260,7 +260,7 @@ async def test_a_provider_that_cannot_be_asked_is_no_difference(
         await box.until_safe(1)
         endpoint.switch_off()
         said = await box.uploaderd("verify")
-        assert (said.code, said.out) == (69, "1 of 1 copy are there\n")
+        assert (said.code, said.out) == (69, "1 of 1 copy is there\n")
         assert "s3 could not be asked for 1 copy: " in said.err
         assert (await box.status())["recordings"]["safe"] == 1
 

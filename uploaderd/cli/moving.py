@@ -110,7 +110,8 @@ def retire(
 
         one_of(provider, [row.name for row in read.providers(conn)], "provider")
     done = _perform(context, config, Retire(provider, force), secrets_dir, lambda _: None)
-    say.data(f"{provider} is retired; {count(done['ended'], 'upload')} to it will not be made")
+    unmade = f"; {count(done['ended'], 'upload')} to it will not be made" if done["ended"] else ""
+    say.data(f"{provider} is retired{unmade}")
     if done["waiting"]:
         say.message(
             f"{count(done['waiting'], 'recording')} waited for a copy there, and may have failed:"

@@ -140,7 +140,8 @@ def _tell(done: Mapping[str, Any], *, deep: bool) -> int:
         say.error(f"{provider} could not be asked for {count(copies, 'copy')}: {done['why'][provider]}")
     read = f", {size(done['bytes'])} read back" if deep else ""
     good = done["checked"] - done["different"] - done["doubtful"]
-    say.data(f"{good:,} of {count(done['checked'], 'copy')} are there{read}")
+    be = "is" if done["checked"] == 1 else "are"
+    say.data(f"{good:,} of {count(done['checked'], 'copy')} {be} there{read}")
     if done["different"] or done["doubtful"]:
         return exits.PROBLEMS
     return exits.UNAVAILABLE if done["unasked"] else exits.OK
