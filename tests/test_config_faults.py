@@ -116,6 +116,11 @@ def accepted(tmp_path: Path, *, complete: bool = True, **parts: str) -> Config:
         ),
         (
             "provider",
+            'secret_access_key = "SET"',
+            'providers.main.secret_access_key: is what `config show` prints ("SET") in the place of a secret',
+        ),
+        (
+            "provider",
             'access_key_id = "a"',
             "providers.main.secret_access_key: is missing beside access_key_id",
         ),

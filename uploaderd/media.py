@@ -41,5 +41,6 @@ _builtin: Final = mimetypes.MimeTypes(filenames=())
 
 def content_type(name: str) -> str:
     """The content type for a file name; `application/octet-stream` where nothing better is known."""
-    known = _RECORDINGS.get(name.rpartition(".")[2].lower())
+    _, dot, extension = name.rpartition(".")
+    known = _RECORDINGS.get(extension.lower()) if dot else None
     return known or _builtin.guess_type(name, strict=True)[0] or "application/octet-stream"

@@ -8,6 +8,7 @@ from tests.contract.place import Place
 from tests.end_to_end.box import Box
 from tests.end_to_end.places import assert_whole, content_of
 from tests.strict import StrictServer
+from uploaderd.media import content_type
 
 KIB, MIB = 1024, 1024 * 1024
 PART = 8 * MIB  # what `part_size = "auto"` begins with
@@ -72,6 +73,8 @@ async def test_fifty_files_are_proven_and_equal_at_every_provider(
             assert (upload["attempts"], upload["bytes_sent"]) == (1, one["size"])
             assert upload["proof"]["kind"] and upload["proof"]["value"]
             await assert_whole(places[provider], upload["key"], contents[name])
+            stored = await places[provider].vendor.get(upload["key"])
+            assert stored is not None and stored.content_type == content_type(name)
     for provider, place in places.items():
         keys = {one["uploads"][provider]["key"] for one in listed.values() if one["uploads"]}
         assert await place.vendor.keys() == keys

@@ -112,6 +112,10 @@ def _secret(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not text or text != text.strip():
         raise ValueError("is empty, or begins or ends with white space")
+    if text == SET:
+        raise ValueError(
+            f'is what `config show` prints ("{SET}") in the place of a secret; put the secret there'
+        )
     return value
 
 
