@@ -1,11 +1,14 @@
 """Ten faults, made for real and seen from outside: `status` and `why` name cause and remedy, as
-docs/troubleshooting.md shows them."""
+docs/troubleshooting.md shows them; and so do the pages."""
 
 from __future__ import annotations
 
+import asyncio
+import html
 import os
 import re
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +18,7 @@ from tests.end_to_end.box import ROOT, Box
 from tests.ledger.small_disk import small_disk
 from tests.servers.process import MissingError, must_run
 from tests.strict import StrictServer, foreign
+from uploaderd.report.unix_http import UnixConnection
 
 PAGE: Final = ROOT / "docs" / "troubleshooting.md"
 NO_ROUTE: Final = "http://255.255.255.255"
@@ -85,6 +89,19 @@ async def test_logins_buckets_mounts_clock_network_and_a_dead_daemon(
         documented([block(status, "yard"), gate(missing.out, "source")], box)
         held = (await box.uploaderd("why", str(cams / "cut.mp4"))).out
         documented([block(status, "held"), gate(held, "held")], box)
+
+        recordings = box.recordings()
+        pages = [await asyncio.to_thread(_page, box, "/")]
+        pages += [
+            await asyncio.to_thread(_page, box, f"/recordings/{recordings[name].id}")
+            for name in ("1.ts", "cut.mp4")
+        ]
+        problems = [one["problem"] for one in (await box.status())["providers"] if one["problem"] is not None]
+        assert len(problems) == len(states) - 1
+        for problem in problems:
+            for page in pages[:2]:
+                assert problem["message"] in page and problem["hint"] in page
+        assert "looks truncated" in pages[2]
 
         endpoint.clock.offset = 3600.0
         (hall / "3.ts").write_bytes(b"three")
@@ -166,6 +183,13 @@ def _arrange(box: Box, endpoint: StrictServer, folder: Path) -> None:
         "away": s3 | {"endpoint_url": NO_ROUTE},
         "good": s3,
     }
+
+
+def _page(box: Box, path: str) -> str:
+    """What a page of the daemon's says, without its markup."""
+    with closing(UnixConnection(box.sockets / "control.sock", 10)) as connection:
+        connection.request("GET", path)
+        return html.unescape(re.sub("<[^>]*>", "", connection.getresponse().read().decode()))
 
 
 def _states(box: Box) -> dict[str, str]:

@@ -83,7 +83,11 @@ def _gates(answer: Why) -> Html:
             tag(
                 "li",
                 chip(*marks[gate.passed]),
-                tag("span", tag("b", gate.name), " ", gate.text),
+                tag(
+                    "span",
+                    *(tag("b", gate.name), " ", gate.text),
+                    tag("strong", gate.remedy, class_="note") if gate.remedy else None,
+                ),
             )
             for gate in answer.gates
         ),
@@ -97,7 +101,9 @@ def _history(lines: list[HistoryLine], *, cut: bool) -> Html:
         tag("li", when(one["at"]), tag("span", *_texts(one))) for one in reversed(lines)
     )
     return join(
-        tag("ol", entries, class_="history", reversed=True),
+        tag("ol", entries, class_="history", reversed=True)
+        if lines
+        else tag("p", "Nothing has been tried yet.", class_="quiet"),
         tag("p", "Older history is not shown: uploaderd history.", class_="quiet") if cut else None,
     )
 
