@@ -113,6 +113,10 @@ async def test_only_what_was_asked_for_is_waited_for_and_what_is_wrong_is_said(
             assert await asking.ends() == 0
         unknown = await box.uploaderd("ensure", "quik.ts")
         assert unknown.code == 2 and 'did you mean "quick.ts"?' in unknown.err
+        empty = await box.uploaderd("ensure", "")
+        assert empty.code == 2 and "an empty path names nothing" in empty.err
+        elsewhere = await box.uploaderd("ensure", "..")
+        assert elsewhere.code == 2, "the folder that one is in is not each source's root"
         (folder / "x.tmp").write_bytes(b"never taken")
         untaken = await box.uploaderd("ensure", str(folder / "x.tmp"))
         assert untaken.code == 2 and "no source takes" in untaken.err and "uploaderd why" in untaken.err

@@ -247,9 +247,10 @@ async def find(wanted: Sequence[Wanted], config: Config, opened: Open, expires: 
             task.cancel()
         if asking:
             await asyncio.wait(asking)
-    reasons = "; ".join(f"{name}: {useless[name]}" for name in (one.provider for one in wanted))
+    reasons = [f"{one.provider}: {useless[one.provider]}" for one in wanted]
     answered = all(why.answered for why in useless.values())
-    raise Refused(f"no provider gives a URL: {reasons}", kind="problem" if answered else "unavailable")
+    told = f" {reasons[0]}" if len(reasons) == 1 else "".join(f"\n  {reason}" for reason in reasons)
+    raise Refused(f"no provider gives a URL:{told}", kind="problem" if answered else "unavailable")
 
 
 async def _ask(one: Wanted, table: Table, opened: Open, expires: float, clock: Clock) -> Found:

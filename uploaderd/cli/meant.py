@@ -32,11 +32,14 @@ def meant(config: Config, paths: Sequence[str]) -> Meant:
         Unknown, Ambiguous: as `lookup.one`.
     """
     from uploaderd.report.disks import silent
+    from uploaderd.report.lookup import EMPTY
 
     mute = silent(config)
     files: dict[tuple[str, str], None] = {}
     recordings: dict[str, None] = {}
     for path in paths:
+        if not path:
+            raise Refused(EMPTY, kind="usage")
         there = list(_there(config, path, mute))
         if there:
             files |= dict.fromkeys((source, quote(relative)) for source, relative in there)

@@ -19,6 +19,9 @@ CANDIDATES: Final = 10
 """Recordings that are listed when a part of a name fits several."""
 
 
+EMPTY: Final = "an empty path names nothing: was a variable not set?"
+
+
 class Unknown(UploaderdError):
     """No recording is meant by it; the message names the nearest known one, if there is one."""
 
@@ -52,8 +55,11 @@ def exact(conn: sqlite3.Connection, config: Config, wanted: str) -> read.Recordi
     """The recording with that id, or at that path.
 
     Raises:
+        Unknown: nothing at all is given.
         Ambiguous: several sources have something at that path.
     """
+    if not wanted:
+        raise Unknown(EMPTY)
     found = read.recording(conn, wanted.upper())
     if found is not None:
         return found
@@ -91,8 +97,9 @@ def places(config: Config, wanted: bytes) -> Iterator[tuple[str, bytes]]:
     absolute = os.path.normpath(os.path.join(os.getcwdb(), wanted))
     inside = [(name, absolute[len(root) :]) for name, root in roots if absolute.startswith(root)]
     yield from inside
-    if not os.path.isabs(wanted):
-        relative = os.path.normpath(wanted)
+    relative = os.path.normpath(wanted)
+    # "." is the folder one is in, and not the root of each source.
+    if not os.path.isabs(wanted) and relative not in (b".", b"..") and not relative.startswith(b"../"):
         yield from ((name, relative) for name, _ in roots if (name, relative) not in inside)
 
 
