@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.many import fill
 from uploaderd.ledger import connect_readonly, find, intake, read, stretches
+from uploaderd.ledger.integrity import examine
 from uploaderd.ledger.stretches import Wanted
 
 COUNT = 20_000
@@ -107,3 +108,20 @@ def test_a_part_of_a_name_that_is_new_is_looked_for_among_the_new(
     assert cost(ledger, looked_for(b"9501.mp4")) < COUNT // 20
     assert cost(ledger, looked_for(b"5501.mp4")) > COUNT // 4, "an older one is looked for among all"
     assert found == {b"19500": [19500], b"9501.mp4": [19501], b"5501.mp4": [15501, 5501]}
+
+
+def test_a_check_reads_the_tables_from_end_to_end(ledger: sqlite3.Connection) -> None:
+    """In the order of an index each row would be looked for alone, all over a file of 20 GB."""
+    asked: list[str] = []
+    ledger.set_trace_callback(asked.append)
+    assert len(list(examine(ledger))) == 6
+    ledger.set_trace_callback(None)
+    steps = [
+        row[3]
+        for one in asked
+        if one.lstrip().startswith("SELECT")
+        for row in ledger.execute(f"EXPLAIN QUERY PLAN {one}")
+    ]
+    assert [step for step in steps if "SCAN" in step and " USING INDEX" in step] == []
+    assert steps.count("SCAN uploads") == 2, "once for its counters, once for all rules of a row"
+    assert steps.count("SCAN recordings") == 2

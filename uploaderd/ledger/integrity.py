@@ -7,7 +7,7 @@ other. Everything works beside a running daemon; each check sees one moment.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -29,51 +29,48 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """Something that no transition leaves behind. `broken` selects the ids of the rows that break it."""
+    """Something that no transition leaves behind. `broken` is true of a row that breaks it; where it takes
+    more than the row, it selects the ids of those that do.
+    """
 
     said: str
     broken: str
 
 
-_RULES: Final = (
-    _Rule(
-        "verified uploads without a proof",
-        "SELECT id FROM uploads WHERE state = 'verified' AND (proof_kind IS NULL OR verified_at IS NULL)",
+_OF_A_ROW: Final[Mapping[str, Sequence[_Rule]]] = {
+    "uploads": (
+        _Rule(
+            "verified uploads without a proof",
+            "state = 'verified' AND (proof_kind IS NULL OR verified_at IS NULL)",
+        ),
+        _Rule(
+            "uploads that are worked on by nobody, or that wait and are worked on",
+            "(state IN ('uploading', 'completing')) <> (attempt_at IS NOT NULL)",
+        ),
+        _Rule("uploads that wait for no time", "state = 'retrying' AND next_attempt_at IS NULL"),
+        _Rule("uploads whose token is none", "length(token) <> 16"),
+        _Rule(
+            "uploads that sent less than nothing",
+            "bytes_sent < 0 OR bytes_sent < bytes_before OR attempts < 0",
+        ),
     ),
-    _Rule(
-        "uploads that are worked on by nobody, or that wait and are worked on",
-        "SELECT id FROM uploads WHERE (state IN ('uploading', 'completing')) <> (attempt_at IS NOT NULL)",
+    "recordings": (
+        _Rule("recordings that are safe since no time", "state = 'safe' AND safe_at IS NULL"),
+        _Rule(
+            "recordings that can never be safe, or always are",
+            "needed < 1 OR needed > required AND skipped IS NULL AND held IS NULL AND superseded_by IS NULL",
+        ),
+        _Rule("recordings whose place among the past ones is another's", "past NOT IN (0, id)"),
     ),
-    _Rule(
-        "uploads that wait for no time",
-        "SELECT id FROM uploads WHERE state = 'retrying' AND next_attempt_at IS NULL",
-    ),
-    _Rule(
-        "uploads whose token is none",
-        "SELECT id FROM uploads WHERE length(token) <> 16",
-    ),
-    _Rule(
-        "uploads that sent less than nothing",
-        "SELECT id FROM uploads WHERE bytes_sent < 0 OR bytes_sent < bytes_before OR attempts < 0",
-    ),
+}
+"""By table: each is read once for all of its rules."""
+
+_ACROSS: Final = (
     _Rule(
         "recordings whose count of verified or failed copies is not that of their uploads",
         "SELECT r.id FROM recordings r LEFT JOIN uploads u ON u.recording_id = r.id AND u.required"
         " GROUP BY r.id HAVING r.verified <> count(CASE WHEN u.state = 'verified' THEN 1 END)"
         " OR r.failed <> count(CASE WHEN u.state = 'failed' THEN 1 END) OR r.required <> count(u.id)",
-    ),
-    _Rule(
-        "recordings that are safe since no time",
-        "SELECT id FROM recordings WHERE state = 'safe' AND safe_at IS NULL",
-    ),
-    _Rule(
-        "recordings that can never be safe, or always are",
-        "SELECT id FROM recordings WHERE needed < 1"
-        " OR (needed > required AND skipped IS NULL AND held IS NULL AND superseded_by IS NULL)",
-    ),
-    _Rule(
-        "recordings whose place among the past ones is another's",
-        "SELECT id FROM recordings WHERE past NOT IN (0, id)",
     ),
     _Rule(
         "parts outside of their recording",
@@ -85,37 +82,32 @@ _RULES: Final = (
 
 _RECOUNTS: Final = (
     (
-        "recordings",
+        ("recordings", "bytes of recordings"),
         (
             "SELECT source_id || ' ' || state || CASE WHEN acknowledged THEN ' acknowledged' ELSE '' END"
             " || CASE WHEN present THEN '' ELSE ' without a local file' END,"
-            " sum(counted), sum(is_now) FROM ("
-            " SELECT source_id, state, acknowledged, present, count AS counted, 0 AS is_now"
-            " FROM recording_totals UNION ALL"
-            " SELECT source_id, state, acknowledged_at IS NOT NULL, local = 'present', 0, count(*)"
-            " FROM recordings GROUP BY 1, 2, 3, 4"
-            ") GROUP BY source_id, state, acknowledged, present HAVING sum(counted) <> sum(is_now)"
+            " sum(counted), sum(is_now), sum(size), sum(size_now) FROM ("
+            " SELECT source_id, state, acknowledged, present, count AS counted, 0 AS is_now, bytes AS size,"
+            " 0 AS size_now FROM recording_totals UNION ALL"
+            " SELECT source_id, state, acknowledged_at IS NOT NULL, local = 'present', 0, count(*), 0,"
+            " sum(size) FROM recordings NOT INDEXED GROUP BY 1, 2, 3, 4"
+            ") GROUP BY source_id, state, acknowledged, present"
+            " HAVING sum(counted) <> sum(is_now) OR sum(size) <> sum(size_now)"
         ),
     ),
     (
-        "bytes of recordings",
-        (
-            "SELECT source_id || ' ' || state, sum(counted), sum(is_now) FROM ("
-            " SELECT source_id, state, bytes AS counted, 0 AS is_now FROM recording_totals"
-            " UNION ALL SELECT source_id, state, 0, sum(size) FROM recordings GROUP BY 1, 2"
-            ") GROUP BY source_id, state HAVING sum(counted) <> sum(is_now)"
-        ),
-    ),
-    (
-        "uploads",
+        ("uploads",),
         (
             "SELECT provider_id || ' ' || state, sum(counted), sum(is_now) FROM ("
             " SELECT provider_id, state, count AS counted, 0 AS is_now FROM upload_totals"
-            " UNION ALL SELECT provider_id, state, 0, count(*) FROM uploads GROUP BY 1, 2"
+            " UNION ALL SELECT provider_id, state, 0, count(*) FROM uploads NOT INDEXED GROUP BY 1, 2"
             ") GROUP BY provider_id, state HAVING sum(counted) <> sum(is_now)"
         ),
     ),
 )
+"""What is counted, and its counters beside the counts of now. In the order of an index, which SQLite would
+take for the grouping, each row would be looked for alone, all over the file.
+"""
 
 
 def examine(conn: sqlite3.Connection) -> Iterator[Finding]:
@@ -170,16 +162,38 @@ def _chain(conn: sqlite3.Connection, chain: Chain) -> Finding:
 def _counters(conn: sqlite3.Connection) -> Finding:
     wrong = [
         f"{what} ({which}): {counted} counted, {there} there"
-        for what, query in _RECOUNTS
-        for which, counted, there in conn.execute(query).fetchmany(MOST)
+        for whats, query in _RECOUNTS
+        for which, *numbers in conn.execute(query).fetchmany(MOST)
+        for what, counted, there in zip(whats, numbers[::2], numbers[1::2], strict=True)
+        if counted != there
     ]
     return Finding("counters", "of recordings, their bytes and uploads, against a recount", tuple(wrong))
 
 
 def _states(conn: sqlite3.Connection) -> Finding:
-    wrong = []
-    for rule in _RULES:
-        rows = [str(row[0]) for row in conn.execute(rule.broken).fetchmany(MOST)]
-        if rows:
-            wrong.append(f"{rule.said}: {', '.join(rows)}{', ...' if len(rows) == MOST else ''}")
-    return Finding("states", f"of recordings, uploads and parts, by {len(_RULES)} rules", tuple(wrong))
+    found: dict[str, list[str]] = {}
+    for table, rules in _OF_A_ROW.items():
+        found |= _breaking(conn, table, rules)
+    for rule in _ACROSS:
+        found[rule.said] = [str(row[0]) for row in conn.execute(rule.broken).fetchmany(MOST)]
+    wrong = [
+        f"{said}: {', '.join(rows)}{', ...' if len(rows) == MOST else ''}"
+        for said, rows in found.items()
+        if rows
+    ]
+    return Finding("states", f"of recordings, uploads and parts, by {len(found)} rules", tuple(wrong))
+
+
+def _breaking(conn: sqlite3.Connection, table: str, rules: Sequence[_Rule]) -> dict[str, list[str]]:
+    """The first rows that break each rule."""
+    found: dict[str, list[str]] = {rule.said: [] for rule in rules}
+    conditions = [f"({rule.broken})" for rule in rules]
+    for row, *broken in conn.execute(
+        f"SELECT id, {', '.join(conditions)} FROM {table} NOT INDEXED WHERE {' OR '.join(conditions)}"
+    ):
+        for rows, is_broken in zip(found.values(), broken, strict=True):
+            if is_broken and len(rows) < MOST:
+                rows.append(str(row))
+        if all(len(rows) == MOST for rows in found.values()):
+            break
+    return found
