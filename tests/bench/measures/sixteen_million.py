@@ -16,7 +16,7 @@ from typing import Final
 from tests.bench import ledgers, recordings, year
 from tests.bench.bench import Bench
 from tests.bench.daemon import Place, command, configured, run_command
-from tests.bench.figures import MIB, Goal, Result, median, percentile
+from tests.bench.figures import MIB, Goal, Result, median, number, percentile
 from tests.bench.jobs import Cloud
 from tests.bench.measures.million import page
 from tests.bench.meter import Metered, Used
@@ -59,6 +59,14 @@ class _Scene:
     workspace: Path
     year: year.Year
     config: Path
+    result: Result
+
+    def told(self, what: str, *figures: float | None) -> None:
+        """A row: seconds cold and warm, CPU seconds, MiB. Said at once too: the whole takes an hour."""
+        row = (what, *("" if figure is None else figure for figure in figures))
+        self.result.rows.append((*row, *[""] * (len(self.result.columns) - len(row))))
+        shown = " / ".join("-" if figure is None else number(figure) for figure in figures)
+        self.bench.say(f"sixteen_million: {what}: {shown}")
 
     @property
     def ledger(self) -> Path:
@@ -111,12 +119,12 @@ def measure(bench: Bench) -> Result:
         endpoint = ends.enter_context(bench.endpoint())
         places = [Place(cloud, endpoint.url, endpoint.authority) for cloud in Cloud]
         places.append(Place(Cloud.S3, endpoint.url, endpoint.authority, {"prefix": '"door"'}))
-        scene = _Scene(bench, workspace, lived, _configured(workspace, lived, places, "forever"))
+        scene = _Scene(bench, workspace, lived, _configured(workspace, lived, places, "forever"), result)
         targets = {name: provider.target for name, provider in load(scene.config).providers.items()}
         ledgers.retarget(lived.ledger, targets)
-        _beside_a_daemon(scene, result)
-        _retention(scene, places, result)
-        _care(scene, result)
+        _beside_a_daemon(scene)
+        _retention(scene, places)
+        _care(scene)
     return result
 
 
@@ -136,7 +144,7 @@ def _configured(workspace: Path, lived: year.Year, places: Sequence[Place], keep
     )
 
 
-def _beside_a_daemon(scene: _Scene, result: Result) -> None:
+def _beside_a_daemon(scene: _Scene) -> None:
     before = scene.newest
     recordings.write(_fresh(scene, 0), MIB, random.Random(0))
     time.sleep(2 * _QUIET)  # it is not the quiet time that is measured
@@ -146,27 +154,27 @@ def _beside_a_daemon(scene: _Scene, result: Result) -> None:
         attempt = f"SELECT min(started_at) FROM attempts WHERE id > {before['attempts']}"
         daemon.until(lambda: scene.asked(attempt) > 0, timeout=300)
         started = scene.asked(attempt) / 1000 - begun
-        result.rows.append(("start to the first attempt", started, "", "", ""))
-        result.goals.append(Goal("start to working", started, 2, " s"))
+        scene.told("start to the first attempt", started)
+        scene.result.goals.append(Goal("start to working", started, 2, " s"))
         swept = "SELECT min(coalesce(last_sweep_at, 0)) FROM sources"
         daemon.until(lambda: scene.asked(swept) / 1000 > begun, timeout=300)
-        result.rows.append(("start to the end of the first sweep", time.time() - begun, "", "", _rss(daemon)))
+        scene.told("start to the end of the first sweep", time.time() - begun, None, None, _rss(daemon))
         count = scene.bench.pick(60, 6)
         idle = [_sent(scene, daemon, number) for number in range(1, count + 1)]
-        _told_latencies(result, "closed to safe", idle)
+        _told_latencies(scene, "closed to safe", idle)
         for name, words in _COMMANDS.items():
-            _timed(scene, name, [scene.named(word) for word in words], result, 0.5)
+            _timed(scene, name, [scene.named(word) for word in words], 0.5)
         socket = load(scene.config).web.socket
         for name, path in _PAGES.items():
             scene.cold()
             cold, *again = [page(socket, scene.named(path)) for _ in range(4)]
-            result.rows.append((name, cold, median(again), "", ""))
-            result.goals.append(Goal(name, median(again), 0.5, " s"))
-        _timed(scene, f"ensure: a sweep of {year.DAY:,} files", ["ensure"], result, None)
-        result.rows.append(("peak memory of the daemon", "", "", "", _rss(daemon)))
+            scene.told(name, cold, median(again))
+            scene.result.goals.append(Goal(name, median(again), 0.5, " s"))
+        _timed(scene, f"ensure: a sweep of {year.DAY:,} files", ["ensure"], None)
+        scene.told("peak memory of the daemon", None, None, None, _rss(daemon))
 
 
-def _retention(scene: _Scene, places: Sequence[Place], result: Result) -> None:
+def _retention(scene: _Scene, places: Sequence[Place]) -> None:
     """A round that has the oldest day to take out, while recordings come in."""
     first, events = scene.asked("SELECT found_at FROM recordings ORDER BY id LIMIT 1"), scene.newest["events"]
     keep = int(time.time() - first / 1000 - 86_400)
@@ -186,41 +194,41 @@ def _retention(scene: _Scene, places: Sequence[Place], result: Result) -> None:
         memory = _rss(daemon)
     used = daemon.used
     told = ", ".join(f"{pruned[name]:,} {name}" for name in ("recordings", "attempts", "events"))
-    result.rows.append((f"retention of {told}", "", seconds, used.cpu, memory))
-    _told_latencies(result, "meanwhile, closed to safe", taken)
+    scene.told(f"retention of {told}", None, seconds, used.cpu, memory)
+    _told_latencies(scene, "meanwhile, closed to safe", taken)
     grown = scene.ledger.stat().st_size - size
     free = scene.asked("SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size")
     archived = _bytes_in(archive) - kept
-    result.notes += [
+    scene.result.notes += [
         f"archived {archived / 1e6:.0f} MB; the ledger grew by {grown:,} bytes",
         f"{free / 1e6:.0f} MB are free in it; its write-ahead log had {wal / 1e6:.0f} MB at most",
     ]
-    result.raw.append({"retention": seconds, "pruned": pruned, "closed to safe": taken, "cpu": used.cpu})
+    scene.result.raw.append(
+        {"retention": seconds, "pruned": pruned, "closed to safe": taken, "cpu": used.cpu}
+    )
 
 
-def _care(scene: _Scene, result: Result) -> None:
+def _care(scene: _Scene) -> None:
     """What reads the whole ledger: once, for it takes its time."""
     copy = scene.workspace / "copy.db"
     for words in (["ledger", "backup", str(copy)], ["ledger", "check"]):
         name = " ".join(words[:2])
-        scene.bench.say(f"sixteen_million: {name}")
         scene.cold()
         used = _run(scene, words)
         copy.unlink(missing_ok=True)
-        result.rows.append((name, used.wall, "", used.cpu, used.peak_rss / MIB))
-        result.raw.append({"what": name, "used": asdict(used)})
+        scene.told(name, used.wall, None, used.cpu, used.peak_rss / MIB)
+        scene.result.raw.append({"what": name, "used": asdict(used)})
 
 
-def _timed(scene: _Scene, name: str, words: Sequence[str], result: Result, goal: float | None) -> None:
+def _timed(scene: _Scene, name: str, words: Sequence[str], goal: float | None) -> None:
     """A command as a process: with nothing of the ledger in memory, then thrice again."""
-    scene.bench.say(f"sixteen_million: {name}")
     scene.cold()
     cold, *again = [_run(scene, words) for _ in range(4)]
     wall = median(used.wall for used in again)
-    result.rows.append((name, cold.wall, wall, median(used.cpu for used in again), cold.peak_rss / MIB))
+    scene.told(name, cold.wall, wall, median(used.cpu for used in again), cold.peak_rss / MIB)
     if goal is not None:
-        result.goals.append(Goal(name, wall, goal, " s"))
-    result.raw.append({"what": name, "cold": asdict(cold), "again": [asdict(used) for used in again]})
+        scene.result.goals.append(Goal(name, wall, goal, " s"))
+    scene.result.raw.append({"what": name, "cold": asdict(cold), "again": [asdict(used) for used in again]})
 
 
 def _run(scene: _Scene, words: Sequence[str]) -> Used:
@@ -251,10 +259,10 @@ def _sent(scene: _Scene, daemon: Metered, number: int) -> float:
     return time.monotonic() - closed - _QUIET
 
 
-def _told_latencies(result: Result, name: str, taken: Sequence[float]) -> None:
+def _told_latencies(scene: _Scene, name: str, taken: Sequence[float]) -> None:
     for word, value in (("median", median(taken)), ("p99", percentile(taken, 0.99)), ("worst", max(taken))):
-        result.rows.append((f"{name}, above quiet_for, of {len(taken)}: {word}", "", value, "", ""))
-    result.raw.append({name: list(taken)})
+        scene.told(f"{name}, above quiet_for, of {len(taken)}: {word}", None, value)
+    scene.result.raw.append({name: list(taken)})
 
 
 def _rss(daemon: Metered) -> float:
