@@ -5,10 +5,18 @@ An empty or vanished mount is never "all files were deleted".
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass
+from typing import Final
 
 from uploaderd.mounts import Mount, mount_of
+from uploaderd.waiting import on_own_thread
+
+ANSWER_SECONDS: Final = 30.0
+"""How long a root may take to answer. By the wall's time, and not by a clock that may be turned."""
+
+SILENT: Final = "it does not answer: its mount hangs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,31 @@ def look_at_root(path: bytes, remembered: int | None) -> Root:
         return Root(missing=error.strerror or "cannot be read")
     finally:
         os.close(fd)
+
+
+class Looks:
+    """Looks at a root, one at a time, each on a thread that nobody waits for."""
+
+    def __init__(self, path: bytes) -> None:
+        self._path = path
+        self._looking: asyncio.Task[Root] | None = None
+
+    async def look(self, remembered: int | None) -> Root:
+        """The root as it is now; missing, too, while it does not answer. `remembered`: see `look_at_root`."""
+        if self._looking is None:
+            self._looking = asyncio.create_task(
+                on_own_thread(lambda: look_at_root(self._path, remembered)), name="root"
+            )
+        looking = self._looking
+        # A look that hangs stays the only one: each would keep a thread for good.
+        if not (await asyncio.wait((looking,), timeout=ANSWER_SECONDS))[0]:
+            return Root(missing=SILENT)
+        self._looking = None
+        return looking.result()
+
+    def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
 
 
 def _empty(fd: int) -> bool:

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import structlog
@@ -19,7 +20,7 @@ from watchfiles import Change
 from uploaderd.clock import Clock, wait_for
 from uploaderd.config import Source
 from uploaderd.ensuring import Ensured, Ensuring
-from uploaderd.errors import LedgerBroken, LedgerError, SourceMissing
+from uploaderd.errors import LedgerBroken, LedgerError, LedgerFull, SourceMissing
 from uploaderd.finished import Judge
 from uploaderd.hints import Hints, flood, watch_limit_reached
 from uploaderd.intake import Intake
@@ -30,7 +31,7 @@ from uploaderd.listener import LIMIT, UNREADABLE, Listener
 from uploaderd.markers import BUSY, marked_by
 from uploaderd.model import FoundBy, SourceState
 from uploaderd.mounts import Mount
-from uploaderd.root import Root, look_at_root
+from uploaderd.root import Looks, Root
 from uploaderd.schedule import Schedule
 from uploaderd.settling import RETRY_SECONDS, Settling
 from uploaderd.sweep import Batch, Sweep, SweepResult
@@ -102,6 +103,7 @@ class Watcher:
         self._stuck_due = -math.inf
         self._flood = flood()
         self._unseen = ""
+        self._looks = Looks(self._path)
         self._root: Root | None = None
         self._remembered: int | None = None
 
@@ -193,6 +195,7 @@ class Watcher:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keep_sweeping())
+                group.create_task(self._keep_looking())
                 group.create_task(self._settling.run())
                 group.create_task(self._listener.run())
         except BaseExceptionGroup as failed:
@@ -200,6 +203,7 @@ class Watcher:
                 raise _first(broken) from None
             raise
         finally:
+            self._looks.close()
             if self._next is not None:
                 self._next.cancel()
                 self._next = None
@@ -254,6 +258,14 @@ class Watcher:
                 raise
             except (LedgerError, OSError) as error:
                 log.warning("a sweep was cut short", source=self._name, reason=str(error))
+
+    async def _keep_looking(self) -> None:
+        """Look at the root during a sweep, too, which may never come back from a mount that hangs."""
+        while True:
+            await self._clock.sleep(ROOT_SECONDS)
+            if self._sweeping.locked():
+                with suppress(LedgerFull):  # asked again soon
+                    await self._look_at_root()
 
     async def _sweep_now(self) -> SweepResult:
         async with self._sweeping:
@@ -346,7 +358,8 @@ class Watcher:
 
     async def _look_at_root(self) -> None:
         """See whether the root is there, and which; tell the ledger what is new."""
-        before, root = self._root, await self._on_thread(look_at_root, self._path, self._remembered)
+        root = await self._looks.look(self._remembered)
+        before = self._root
         if before is None or (before.missing, before.device) != (root.missing, root.device):
             state = SourceState.MISSING if root.missing else SourceState.OK
             await self._ledger.run(health.source_seen, self._id, state, root.device)
@@ -359,7 +372,7 @@ class Watcher:
                 )
             elif before is not None:
                 log.info("the source is there again", source=self._name, path=text_of(self._path))
-        self._root = root
+        self._root = root  # only now: what the ledger could not take is told again
         if not root.missing:
             self._remembered = root.device
             if before is not None and before != root:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 
 from tests.watch import fuse
 from tests.watch.conftest import Site, until
+from uploaderd import root
 from uploaderd.clock import SystemClock
 from uploaderd.config.source import QUIET_ON_NETWORK
 
@@ -79,3 +81,34 @@ async def test_what_another_host_writes_is_found_and_waited_for_five_minutes(
     assert (state["lease"], state["listening"]) == (False, False)
     assert "network file system" in str(state["polling"])
     site.figures(record_property, {b"a.mp4": 5, b"b.mp4": 5})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+async def test_a_mount_that_hangs_is_missing_until_it_answers_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(root, "ANSWER_SECONDS", 0.2)
+    await site.open()
+    site.clock = FastClock()
+    elsewhere = site.tmp / "elsewhere"
+    elsewhere.mkdir()
+    watcher = site.watcher()
+
+    def state() -> str:
+        return str(site.rows("SELECT state FROM sources")[0][0])
+
+    with mounted(elsewhere, site.root) as server:
+        task = asyncio.create_task(watcher.run())
+        try:
+            await until(lambda: task.done() or watcher.settled, "the first sweep")
+            server.send_signal(signal.SIGSTOP)
+            await until(lambda: task.done() or state() == "missing", "the alarm")
+            assert "does not answer" in str(watcher.state["missing"])
+            server.send_signal(signal.SIGCONT)
+            await until(lambda: task.done() or state() == "ok", "the answer")
+            (elsewhere / "a.mp4").write_bytes(b"recorded meanwhile")
+            await until(lambda: task.done() or site.count() == 1, "what was recorded meanwhile")
+        finally:
+            server.send_signal(signal.SIGCONT)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
