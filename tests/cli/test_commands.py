@@ -366,7 +366,7 @@ def test_what_only_reads_costs_no_more_with_many_recordings(
     steps, connect = 0, sqlite3.connect
 
     def counted(*arguments: Any, **settings: Any) -> sqlite3.Connection:
-        conn = connect(*arguments, **settings)
+        conn: sqlite3.Connection = connect(*arguments, **settings)
         conn.set_progress_handler(count, 100)
         return conn
 

@@ -179,7 +179,7 @@ print(connection.getresponse().status, end="")
 _STATUS = """
 import os, sys
 from pathlib import Path
-import uploaderd.ledger.reading, uploaderd.report.status
+import uploaderd.ledger.reading, uploaderd.report.status, uploaderd.report.unix_http
 from uploaderd.cli.status import take
 from uploaderd.config import load
 from uploaderd.report import ask

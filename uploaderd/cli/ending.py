@@ -7,6 +7,8 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from uploaderd.cli import exits
+
 T = TypeVar("T")
 
 
@@ -18,10 +20,28 @@ class _Unawaited(ThreadPoolExecutor):
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`; but no thread is waited for: they are ended with the process (`entry.main`)."""
+    """`asyncio.run`; but neither threads nor tasks are waited for: the process ends them (`entry.main`)."""
+    runner = asyncio.Runner()
+    hung: set[asyncio.Task[Any]] = set()
 
     async def working() -> T:
         asyncio.get_running_loop().set_default_executor(_Unawaited(thread_name_prefix="asyncio"))
-        return await work
+        try:
+            return await work
+        finally:
+            hung.update(await _cut_off())
 
-    return asyncio.run(working())
+    try:
+        return runner.run(working())
+    finally:
+        # It would wait for them, for ever: a removal, for one, sees to its end that the file is in one place.
+        if not hung:
+            runner.close()
+
+
+async def _cut_off() -> set[asyncio.Task[Any]]:
+    """Cancel all other tasks; those that do not end."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    return (await asyncio.wait(others, timeout=exits.LINGER_SECONDS))[1] if others else set()

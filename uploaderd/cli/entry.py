@@ -29,9 +29,6 @@ from uploaderd.cli import (
 from uploaderd.cli.options import ConfigFile, EnvironmentFile, examples
 from uploaderd.errors import LedgerError, LedgerHeld, Refused, UploaderdError
 
-LINGER_SECONDS: Final = 2.0
-"""How long threads have to end after all is done and said; the ledger is closed by then."""
-
 EXAMPLES: Final = examples(
     "uploaderd demo                    see it work, without an account",
     "uploaderd run --quickstart        ./recordings into ./uploaded",
@@ -149,7 +146,7 @@ def _carried_out(arguments: Sequence[str] | None) -> int:
 def _end_soon(code: int) -> None:
     """The interpreter would wait for a thread that hangs in the kernel, for ever."""
     if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
-        last = threading.Timer(LINGER_SECONDS, os._exit, (code,))
+        last = threading.Timer(exits.LINGER_SECONDS, os._exit, (code,))
         last.daemon = True
         last.start()
 

@@ -16,3 +16,6 @@ INTERRUPTED: Final = 130
 
 OF_REFUSAL: Final = {"usage": USAGE, "unavailable": UNAVAILABLE, "again": TRY_AGAIN}
 """By the kind of an `errors.Refused`; any other is `PROBLEMS`."""
+
+LINGER_SECONDS: Final = 2.0
+"""How long threads and tasks have to end after all is done and said; the ledger is closed by then."""
