@@ -81,13 +81,7 @@ class Daemon:
         self._errand = errand
         self._clock = clock if clock is not None else SystemClock()
         self._allowances = Allowances(self._clock)
-        self._ledger = Ledger(
-            config.ledger.path,
-            self._clock.now,
-            __version__,
-            socket=config.web.socket,
-            machine=self._clock.monotonic,
-        )
+        self._ledger = Ledger(config.ledger.path, self._clock.now, __version__, socket=config.web.socket)
         self._stop = asyncio.Event()
         self._again: Config | None = None
         self._before: Config | None = None

@@ -88,7 +88,7 @@ async def rebuild(
         aside = put_aside(path, clock.now())
     finally:
         lock.close()
-    ledger = Ledger(path, clock.now, version, machine=clock.monotonic)
+    ledger = Ledger(path, clock.now, version)
     await ledger.open()
     try:
         result = Rebuilt(aside.name if aside is not None else None)

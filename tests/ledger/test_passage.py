@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.servers.process import must_run
 from uploaderd.ledger.chain import History
 from uploaderd.ledger.passage import STEP_MS, Passage, Ripe
 from uploaderd.ledger.writer import Transaction
@@ -153,3 +160,31 @@ def test_before_it_was_counted_the_wall_alone_tells() -> None:
     machine = Machine(NOW)
     machine.safe = [(NOW - 2 * DAY, -2 * DAY), (NOW - HOUR, -HOUR)]
     assert machine.went(DAY) == [2 * DAY]
+
+
+@pytest.mark.parametrize("command", [["run", "--until-safe"], ["ensure"]])
+def test_the_clock_that_is_read_goes_on_while_the_machine_sleeps(tmp_path: Path, command: list[str]) -> None:
+    """As after a sleep of a day: CLOCK_BOOTTIME went on, CLOCK_MONOTONIC did not (time_namespaces(7))."""
+    (tmp_path / "recordings").mkdir()
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f"""
+        ledger.path = "{tmp_path}/ledger.db"
+        web.socket = "{tmp_path}/control.sock"
+        sources.cams.path = "{tmp_path}/recordings"
+        providers.copies = {{ type = "directory", path = "{tmp_path}/copies" }}
+        """
+    )
+    uploaderd = [sys.executable, "-m", "uploaderd", *command, "--config", str(config)]
+    subprocess.run(uploaderd, check=True, capture_output=True)
+    slept = subprocess.run(
+        ["unshare", "--time", "--boottime", "86400", *uploaderd], check=False, capture_output=True, text=True
+    )
+    if slept.returncode and slept.stderr.startswith("unshare"):
+        assert not must_run(), slept.stderr
+        pytest.skip(f"no time namespace can be had here: {slept.stderr.strip()}")
+    assert slept.returncode == 0, slept.stderr
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as ledger:
+        (passage,) = ledger.execute("SELECT value FROM meta WHERE name = 'passage'").fetchone()
+    *_, stretches = json.loads(passage)
+    assert len(stretches) == 2, "the wall's clock stood still meanwhile, which does not go unnoticed"

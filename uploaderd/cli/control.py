@@ -139,7 +139,7 @@ async def _on_ledger(config: Config, order: Order, progress: Progress) -> Mappin
 
     quiet_logs(config)
     clock = SystemClock()
-    ledger = Ledger(config.ledger.path, clock.now, __version__, machine=clock.monotonic)
+    ledger = Ledger(config.ledger.path, clock.now, __version__)
 
     async def tell(how_far: Mapping[str, Any]) -> None:
         progress(how_far)
