@@ -33,7 +33,7 @@ from uploaderd.logs.setup import get_logger
 from uploaderd.model import Milliseconds
 from uploaderd.quarantine import Doubt, nearest_device, put_aside_below, put_back_at, settle
 from uploaderd.removing import NotNow, Remover, Stuck, Threads
-from uploaderd.root import look_at_root
+from uploaderd.root import Looks
 
 log = get_logger(__name__)
 
@@ -98,6 +98,7 @@ class Cleaner:
         self._clock = clock
         self._providers = providers
         self._look_at = look_at
+        self._looks = Looks(self._root)
         self._on_thread = Threads(f"cleanup-{name}")
         self._remover = Remover(
             self._root,
@@ -186,7 +187,8 @@ class Cleaner:
 
     async def _missing(self) -> bool:
         remembered = await self._ledger.run(source_device, self._id)
-        return bool((await self._on_thread(look_at_root, self._root, remembered)).missing)
+        # Who waits for it is the watcher, too, which is to tell of a mount that hangs.
+        return bool((await self._looks.look(remembered)).missing)
 
     # --- what was cut off --------------------------------------------------------------------------
 

@@ -73,7 +73,8 @@ class Looks:
 
     async def look(self, remembered: int | None) -> Root:
         """The root as it is now; missing, too, while it does not answer. `remembered`: see `look_at_root`."""
-        if self._looking is None:
+        # What a look came to that was given up may be long past.
+        if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(
                 on_own_thread(lambda: look_at_root(self._path, remembered)), name="root"
             )
@@ -81,7 +82,6 @@ class Looks:
         # A look that hangs stays the only one: each would keep a thread for good.
         if not (await asyncio.wait((looking,), timeout=ANSWER_SECONDS))[0]:
             return Root(missing=SILENT)
-        self._looking = None
         return looking.result()
 
     def close(self) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.cleanup.conftest import Yard
+from tests.watch.test_network import mounted
+from uploaderd import root
 from uploaderd.ledger import removal
 from uploaderd.ledger.passage import Ripe
 from uploaderd.model import Milliseconds
@@ -129,6 +132,25 @@ async def test_a_missing_source_settles_nothing_until_it_is_back(yard: Yard) -> 
     await yard.event("put-back", recording)
     await asyncio.wait_for(running, 20)
     assert yard.left() == ["cam1/a.mp4"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+async def test_a_mount_that_hangs_settles_nothing_and_keeps_nobody_waiting(
+    yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at a start: the watcher, which tells of such a mount, begins only then."""
+    monkeypatch.setattr(root, "ANSWER_SECONDS", 0.2)
+    recording, *_ = await begun(yard)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with mounted(disk, yard.rig.folder) as server:
+        server.send_signal(signal.SIGSTOP)
+        settling = asyncio.create_task(yard.cleaner(policy="keep").settle())
+        done, _ = await asyncio.wait((settling,), timeout=20)
+        server.send_signal(signal.SIGCONT)
+        await settling
+    assert done
+    assert await yard.kinds(recording) == ["removing"]
 
 
 async def test_what_no_ledger_knows_of_is_put_back(yard: Yard) -> None:
