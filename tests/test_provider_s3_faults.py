@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -280,3 +281,48 @@ async def test_a_refusal_that_is_lost_in_a_reset_is_asked_for(tmp_path: Path) ->
         finally:
             await provider.aclose()
     assert (caught.value.failure, caught.value.code) == (PROVIDER, "AccessDenied")
+
+
+@asynccontextmanager
+async def answering(head: bytes, body: bytes = b"") -> AsyncIterator[str]:
+    """A server that has one answer to everything."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = (await reader.readuntil(b"\r\n\r\n")).lower()
+        if length := re.search(rb"content-length: (\d+)", asked):
+            await reader.readexactly(int(length[1]))
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + head + b"\r\n" + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_an_object_without_a_length_is_a_fault_that_passes() -> None:
+    async with answering(b"ETag: 1\r\n") as url:
+        provider = await acts.opened(settings(url), "s3_main")
+        try:
+            with pytest.raises(errors.Fault, match="does not say how long") as caught:
+                await provider.stat("a.mp4")
+        finally:
+            await provider.aclose()
+    assert caught.value.failure is TRANSIENT
+
+
+@pytest.mark.parametrize("opening", ["<Error>", '<Error xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'])
+async def test_an_error_inside_a_success_is_an_error(tmp_path: Path, opening: str) -> None:
+    body = f"{opening}<Code>InternalError</Code><Message>no</Message></Error>".encode()
+    (tmp_path / "a.mp4").write_bytes(b"recorded")
+    async with (
+        answering(b"Content-Length: %d\r\n" % len(body), body) as url,
+        await OpenRecording.open(bytes(tmp_path), b"a.mp4") as recording,
+    ):
+        provider = await acts.opened(settings(url), "s3_main")
+        try:
+            with pytest.raises(errors.Fault) as caught:
+                await acts.put(provider, acts.spec_of("a.mp4", recording.size), recording)
+        finally:
+            await provider.aclose()
+    assert (caught.value.failure, caught.value.http_status) == (TRANSIENT, 500)

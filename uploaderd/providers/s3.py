@@ -272,6 +272,12 @@ class S3:
             if fault.http_status == 400 and not fault.recognised:
                 await self.probe()  # a HEAD has no body that says why: perhaps this has
             raise
+        if "ContentLength" not in reply:
+            raise Fault(
+                f"{act}: the reply does not say how long the object is",
+                code="no-length",
+                hint="a proxy or gateway on the way takes Content-Length out of replies to HEAD: correct it",
+            )
         return replace(seen(key, reply), unmet=s3_lock.unmet(self._config, reply))
 
     async def read(self, key: str, version_id: str | None = None) -> AsyncIterator[bytes]:

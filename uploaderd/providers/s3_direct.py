@@ -7,6 +7,7 @@ Addresses, credentials, proxies, TLS and time limits are the library's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -162,4 +163,4 @@ def _heard(headers: Mapping[str, str]) -> Reply:
 
 def _is_error(content: bytes) -> bool:
     """Whether a body is that of an error: S3 and its like send one with status 200, too."""
-    return b"<Error>" in content[:200]
+    return re.search(rb"<Error[\s>]", content[:200]) is not None
