@@ -27,7 +27,6 @@ from uploaderd.errors import (
 from uploaderd.keys import text_of
 from uploaderd.ledger import Event, Ledger, Transaction, removal
 from uploaderd.ledger.intake import source_device
-from uploaderd.ledger.passage import Ripe
 from uploaderd.ledger.removal import Begun, Due
 from uploaderd.logs.setup import get_logger
 from uploaderd.model import Milliseconds
@@ -174,16 +173,17 @@ class Cleaner:
             await self._settle(one)
         if not self._removes:
             return ROOT_SECONDS if self._away else 0
-        due = await self._ledger.run_in_need(lambda tx: removal.due(tx, self._id, self._ripe(tx), BATCH))
+        due, at = await self._ledger.run_in_need(self._due_and_next)
         if due:
             await self._batch(due)
             return 0
-        at = await self._ledger.run(lambda tx: removal.next_due(tx, self._id, self._ripe(tx)))
         pause = None if at is None else max(0.001, (at - self._clock.now()) / 1000)
         return min(ROOT_SECONDS, ROOT_SECONDS if pause is None else pause) if self._away else pause
 
-    def _ripe(self, tx: Transaction) -> Ripe:
-        return self._ledger.passage.ripe(tx.now, round(self._rules.keep_for * 1000))
+    def _due_and_next(self, tx: Transaction) -> tuple[list[Due], Milliseconds | None]:
+        """At one time: what becomes due between two questions would be in the answer to neither."""
+        ripe = self._ledger.passage.ripe(tx.now, round(self._rules.keep_for * 1000))
+        return removal.due(tx, self._id, ripe, BATCH), removal.next_due(tx, self._id, ripe)
 
     async def _missing(self) -> bool:
         remembered = await self._ledger.run(source_device, self._id)
