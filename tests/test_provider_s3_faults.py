@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from tests.contract import acts
 from tests.strict import Fault, Kind, StrictServer
 from uploaderd import errors
 from uploaderd.model import FailureClass
+from uploaderd.provider import Provider
 from uploaderd.providers.s3_faults import Place, fault_of
 from uploaderd.reader import OpenRecording
 
@@ -154,25 +155,19 @@ def settings(url: str, **changes: Any) -> dict[str, Any]:
 
 async def met(table: dict[str, Any], *, key: str = "a.mp4") -> errors.Fault:
     """What a look at the endpoint's write permission meets."""
-    provider = await acts.opened(table, "s3_main")
-    try:
+    async with aclosing(await acts.opened(table, "s3_main")) as provider:
         with pytest.raises(errors.Fault) as caught:
             await provider.probe()
-        return caught.value
-    finally:
-        await provider.aclose()
+    return caught.value
 
 
 async def test_a_missing_bucket_pauses_until_it_is_there() -> None:
     with StrictServer() as server:
-        provider = await acts.opened(settings(server.url), "s3_main")
-        try:
+        async with aclosing(await acts.opened(settings(server.url), "s3_main")) as provider:
             with pytest.raises(errors.Fault) as caught:
                 await provider.probe()
             server.s3.create_bucket("recordings")
             await provider.probe()
-        finally:
-            await provider.aclose()
     assert (caught.value.failure, caught.value.code) == (PROVIDER, "NoSuchBucket")
     assert caught.value.request_id
 
@@ -227,13 +222,10 @@ async def test_an_unreadable_ca_file_pauses(tmp_path: Path) -> None:
 async def test_a_broken_connection_passes_and_nothing_is_tried_again(kind: Kind) -> None:
     with StrictServer() as server:
         server.s3.create_bucket("recordings")
-        provider = await acts.opened(settings(server.url), "s3_main")
-        try:
+        async with aclosing(await acts.opened(settings(server.url), "s3_main")) as provider:
             with server.faults.expected(Fault(kind, operation="CreateMultipartUpload")):
                 with pytest.raises(errors.Fault) as caught:
                     await provider.open(acts.spec_of("a.mp4", 3), 5 * MIB)
-        finally:
-            await provider.aclose()
         assert len(server.log.entries()) == 1
     assert (caught.value.failure, caught.value.recognised) == (TRANSIENT, True)
     assert caught.value.http_status is None
@@ -251,41 +243,33 @@ async def test_a_refused_connection_and_an_unknown_host_pass() -> None:
         assert (found.failure, found.recognised) == (TRANSIENT, True)
 
 
-@asynccontextmanager
-async def hanging_up() -> AsyncIterator[str]:
-    """A server that refuses; where there is a body, the refusal is lost as it hangs up."""
-
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        if b"content-length: 0\r\n" not in head.lower():
-            await reader.readexactly(MIB)
-            writer.transport.abort()
-            return
-        body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
-        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-async def test_a_refusal_that_is_lost_in_a_reset_is_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").write_bytes(bytes(16 * MIB))
-    async with hanging_up() as url, await OpenRecording.open(bytes(tmp_path), b"a.mp4") as recording:
-        provider = await acts.opened(settings(url), "s3_main")
-        try:
-            with pytest.raises(errors.Fault) as caught:
-                await acts.put(provider, acts.spec_of("a.mp4", recording.size), recording)
-        finally:
-            await provider.aclose()
-    assert (caught.value.failure, caught.value.code) == (PROVIDER, "AccessDenied")
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def answering(head: bytes, body: bytes = b"") -> AsyncIterator[str]:
-    """A server that has one answer to everything."""
+async def served(answer: Answer) -> AsyncIterator[Provider]:
+    """A provider at a server that does this with every connection."""
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with aclosing(await acts.opened(settings(url), "s3_main")) as provider:
+            yield provider
+
+
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Refuses; where there is a body, the refusal is lost as it hangs up."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    if b"content-length: 0\r\n" not in head.lower():
+        await reader.readexactly(MIB)
+        writer.transport.abort()
+        return
+    body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+    writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+    await writer.drain()
+    writer.close()
+
+
+def success(head: bytes, body: bytes = b"") -> Answer:
+    """The same 200 to everything."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -295,19 +279,24 @@ async def answering(head: bytes, body: bytes = b"") -> AsyncIterator[str]:
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    return answer
+
+
+async def test_a_refusal_that_is_lost_in_a_reset_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(bytes(16 * MIB))
+    async with (
+        served(hang_up) as provider,
+        await OpenRecording.open(bytes(tmp_path), b"a.mp4") as recording,
+    ):
+        with pytest.raises(errors.Fault) as caught:
+            await acts.put(provider, acts.spec_of("a.mp4", recording.size), recording)
+    assert (caught.value.failure, caught.value.code) == (PROVIDER, "AccessDenied")
 
 
 async def test_an_object_without_a_length_is_a_fault_that_passes() -> None:
-    async with answering(b"ETag: 1\r\n") as url:
-        provider = await acts.opened(settings(url), "s3_main")
-        try:
-            with pytest.raises(errors.Fault, match="does not say how long") as caught:
-                await provider.stat("a.mp4")
-        finally:
-            await provider.aclose()
+    async with served(success(b"ETag: 1\r\n")) as provider:
+        with pytest.raises(errors.Fault, match="does not say how long") as caught:
+            await provider.stat("a.mp4")
     assert caught.value.failure is TRANSIENT
 
 
@@ -316,13 +305,9 @@ async def test_an_error_inside_a_success_is_an_error(tmp_path: Path, opening: st
     body = f"{opening}<Code>InternalError</Code><Message>no</Message></Error>".encode()
     (tmp_path / "a.mp4").write_bytes(b"recorded")
     async with (
-        answering(b"Content-Length: %d\r\n" % len(body), body) as url,
+        served(success(b"Content-Length: %d\r\n" % len(body), body)) as provider,
         await OpenRecording.open(bytes(tmp_path), b"a.mp4") as recording,
     ):
-        provider = await acts.opened(settings(url), "s3_main")
-        try:
-            with pytest.raises(errors.Fault) as caught:
-                await acts.put(provider, acts.spec_of("a.mp4", recording.size), recording)
-        finally:
-            await provider.aclose()
+        with pytest.raises(errors.Fault) as caught:
+            await acts.put(provider, acts.spec_of("a.mp4", recording.size), recording)
     assert (caught.value.failure, caught.value.http_status) == (TRANSIENT, 500)
