@@ -17,6 +17,7 @@ from tests.cli import golden
 from tests.cli.evening import LIVE, NOW, Evening
 from tests.cli.many import fill
 from tests.cli.shapes import conforms
+from tests.ledger.steps import counted
 from uploaderd.config import Config, load
 from uploaderd.errors import LedgerError
 from uploaderd.ledger import connect_readonly, health
@@ -278,30 +279,18 @@ async def test_while_a_provider_is_down_its_probes_count_as_the_failures_of_what
 
 
 def test_it_costs_the_same_with_few_and_with_many_recordings(tmp_path: Path) -> None:
-    steps = []
+    taken = []
     for recordings in (100, 10_000):
         folder = tmp_path / str(recordings)
         folder.mkdir()
         fill(folder / "ledger.db", recordings)
         config = _config(folder, '[sources.cameras]\npath = "in"\n')
         conn = connect_readonly(config.ledger.path)
-        steps.append(_steps(conn, config))
+        with counted(conn) as steps:
+            assert status(conn, config, HOLDER, None, NOW)["recordings"]["waiting"] == 10
+        taken.append(steps.taken)
         conn.close()
-    assert steps[1] < steps[0] * 1.2
-
-
-def _steps(conn: sqlite3.Connection, config: Config) -> int:
-    """Instructions of SQLite's machine that one status takes, in hundreds."""
-    count = 0
-
-    def stepped() -> int:
-        nonlocal count
-        count += 1
-        return 0
-
-    conn.set_progress_handler(stepped, 100)
-    assert status(conn, config, HOLDER, None, NOW)["recordings"]["waiting"] == 10
-    return count
+    assert 0 < taken[1] < taken[0] * 1.2
 
 
 def test_a_mount_that_does_not_answer_delays_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
