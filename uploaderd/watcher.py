@@ -26,12 +26,12 @@ from uploaderd.hints import Hints, flood, watch_limit_reached
 from uploaderd.intake import Intake
 from uploaderd.keys import text_of
 from uploaderd.ledger import Ledger, health
-from uploaderd.ledger.intake import source_device
 from uploaderd.listener import LIMIT, UNREADABLE, Listener
 from uploaderd.markers import BUSY, marked_by
-from uploaderd.model import FoundBy, SourceState
+from uploaderd.model import FoundBy
 from uploaderd.mounts import Mount
-from uploaderd.root import Looks, Root
+from uploaderd.presence import Presence
+from uploaderd.root import Root
 from uploaderd.schedule import Schedule
 from uploaderd.settling import RETRY_SECONDS, Settling
 from uploaderd.sweep import Batch, Sweep, SweepResult
@@ -74,6 +74,7 @@ class Watcher:
         self._path = os.fsencode(source.path).rstrip(b"/") or b"/"
         self._takes = intake.belonging.of(name).take
         self._judge = Judge(self._path, source, clock)
+        self._presence = Presence(name, self._path, source_id, ledger, self.request_sweep)
         # Of its own: a mount that hangs must not hold up other sources.
         self._threads = ThreadPoolExecutor(3, thread_name_prefix=f"watch-{name}")
         self._settling = Settling(
@@ -84,7 +85,7 @@ class Watcher:
             intake,
             clock,
             self._threads,
-            lambda: self._inodes,
+            lambda: self._presence.inodes,
         )
         self._sweep = Sweep(
             self._path, source_id, ledger.path, self._judge, self._takes, self._settling.candidates
@@ -103,9 +104,6 @@ class Watcher:
         self._stuck_due = -math.inf
         self._flood = flood()
         self._unseen = ""
-        self._looks = Looks(self._path)
-        self._root: Root | None = None
-        self._remembered: int | None = None
 
     # --- for others ------------------------------------------------------------------------------
 
@@ -118,7 +116,7 @@ class Watcher:
         """
         last = self._last
         return {
-            "missing": (self._root.missing if self._root is not None else "") or None,
+            "missing": self._presence.missing or None,
             "unseen": self._unseen or None,
             "listening": self._listener.listening,
             "polling": self._polling() or None,
@@ -180,8 +178,8 @@ class Watcher:
             SourceMissing: the root is not there.
             LedgerError: the ledger cannot be used.
         """
-        await self._must_be_there()
-        return await self._ensuring.look(paths, vouched=vouched, inodes=self._inodes)
+        await self._presence.require()
+        return await self._ensuring.look(paths, vouched=vouched, inodes=self._presence.inodes)
 
     async def run(self) -> None:
         """Watch until cancelled.
@@ -189,8 +187,7 @@ class Watcher:
         Raises:
             LedgerBroken: the ledger's storage failed.
         """
-        self._remembered = await self._ledger.run(source_device, self._id)
-        await self._look_at_root()
+        await self._presence.begin()
         self._schedule.ask(self._clock.monotonic())
         try:
             async with asyncio.TaskGroup() as group:
@@ -203,7 +200,7 @@ class Watcher:
                 raise _first(broken) from None
             raise
         finally:
-            self._looks.close()
+            self._presence.close()
             if self._next is not None:
                 self._next.cancel()
                 self._next = None
@@ -246,10 +243,10 @@ class Watcher:
             await wait_for(self._sweep_due, self._clock, min(ROOT_SECONDS, wait))
             swept = False
             try:
-                await self._look_at_root()
+                await self._presence.look()
                 if self._settling.candidates.room_again():
                     self._in_doubt(b"")
-                if self._root is not None and not self._root.missing:
+                if self._presence.there:
                     for folder in self._schedule.take_due(self._clock.monotonic()):
                         async with self._sweeping:
                             await self._swept(folder)
@@ -265,22 +262,16 @@ class Watcher:
             await self._clock.sleep(ROOT_SECONDS)
             if self._sweeping.locked():
                 with suppress(LedgerFull):  # asked again soon
-                    await self._look_at_root()
+                    await self._presence.look()
 
     async def _sweep_now(self) -> SweepResult:
         async with self._sweeping:
             self._next = None  # Who asks from here on wants one that begins later.
-            await self._must_be_there()
+            await self._presence.require()
             try:
                 return await self._swept(b"")
             except OSError as error:
                 raise SourceMissing(f"sweeping {self._name} failed: {error.strerror}") from error
-
-    async def _must_be_there(self) -> None:
-        await self._look_at_root()
-        if self._root is None or self._root.missing:
-            reason = self._root.missing if self._root is not None else "unknown"
-            raise SourceMissing(f"the source {self._name} is missing: {reason}", code="missing")
 
     async def _swept(self, folder: bytes) -> SweepResult:
         """Sweep below the folder (all, if empty), and take in what is finished."""
@@ -294,7 +285,7 @@ class Watcher:
         stuck_too = not folder and (began >= self._stuck_due or self._intake.lenient)
         if stuck_too:
             self._stuck_due = began + self._source.sweep_every
-        batches = self._sweep.batches(folder, tally, inodes=self._inodes, stuck_too=stuck_too)
+        batches = self._sweep.batches(folder, tally, inodes=self._presence.inodes, stuck_too=stuck_too)
         step: asyncio.Future[Batch | None] | None = None
         try:
             while True:
@@ -354,47 +345,20 @@ class Watcher:
             every = min(every, max(POLL_SECONDS, POLL_SHARE * cost))
         self._schedule.ended(self._clock.monotonic(), cost, every)
 
-    # --- root ------------------------------------------------------------------------------------
-
-    async def _look_at_root(self) -> None:
-        """See whether the root is there, and which; tell the ledger what is new."""
-        root = await self._looks.look(self._remembered)
-        before = self._root
-        if before is None or (before.missing, before.device) != (root.missing, root.device):
-            state = SourceState.MISSING if root.missing else SourceState.OK
-            await self._ledger.run(health.source_seen, self._id, state, root.device)
-            if root.missing:
-                log.error(
-                    "the source is missing; nothing of it counts as deleted, and it goes on by itself",
-                    source=self._name,
-                    path=text_of(self._path),
-                    reason=root.missing,
-                )
-            elif before is not None:
-                log.info("the source is there again", source=self._name, path=text_of(self._path))
-        self._root = root  # only now: what the ledger could not take is told again
-        if not root.missing:
-            self._remembered = root.device
-            if before is not None and before != root:
-                self.request_sweep()
+    # --- events, or polling ----------------------------------------------------------------------
 
     def _root_to_hear(self) -> Root | None:
         """The root, if events are wanted of it."""
-        wanted = self._inodes if self._source.polling == "auto" else not self._source.polling
-        return self._root if wanted else None
-
-    @property
-    def _inodes(self) -> bool:
-        """Whether inodes mean something."""
-        return self._root is None or self._root.mount is not Mount.NETWORK
+        wanted = self._presence.inodes if self._source.polling == "auto" else not self._source.polling
+        return self._presence.root if wanted else None
 
     def _polling(self) -> str:
         """Why the tree is swept every few seconds; empty if it is not."""
         if self._source.polling != "auto":
             return "polling = true" if self._source.polling else ""
-        if not self._inodes:
+        if not self._presence.inodes:
             return "other hosts may write to a network file system unseen"
-        if self._root is not None and self._root.mount is Mount.OVERLAY:
+        if (root := self._presence.root) is not None and root.mount is Mount.OVERLAY:
             return "what is written to a layer beneath an overlay is not seen"
         return self._listener.deaf or (UNREADABLE if self._unseen else "")
 
