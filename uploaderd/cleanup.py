@@ -146,18 +146,21 @@ class Cleaner:
         Raises:
             LedgerBroken: the ledger's storage failed.
         """
-        await self._bring_back_strangers()
-        if self._removes:
-            await self._reconsider()
-            await self._until_open()
-        while self._removes or self._unsettled or self._away:
-            try:
-                pause = await self._turn()
-            except LedgerFull as full:
-                self._log.error("the ledger takes nothing; no file is removed", reason=str(full))
-                pause = LEDGER_SECONDS
-            if pause != 0:
-                await wait_for(self._wake, self._clock, pause)
+        try:
+            await self._bring_back_strangers()
+            if self._removes:
+                await self._reconsider()
+                await self._until_open()
+            while self._removes or self._unsettled or self._away:
+                try:
+                    pause = await self._turn()
+                except LedgerFull as full:
+                    self._log.error("the ledger takes nothing; no file is removed", reason=str(full))
+                    pause = LEDGER_SECONDS
+                if pause != 0:
+                    await wait_for(self._wake, self._clock, pause)
+        finally:
+            self._looks.close()
 
     @property
     def _removes(self) -> bool:
@@ -183,7 +186,8 @@ class Cleaner:
     def _due_and_next(self, tx: Transaction) -> tuple[list[Due], Milliseconds | None]:
         """At one time: what becomes due between two questions would be in the answer to neither."""
         ripe = self._ledger.passage.ripe(tx.now, round(self._rules.keep_for * 1000))
-        return removal.due(tx, self._id, ripe, BATCH), removal.next_due(tx, self._id, ripe)
+        due = removal.due(tx, self._id, ripe, BATCH)
+        return due, None if due else removal.next_due(tx, self._id, ripe)
 
     async def _missing(self) -> bool:
         remembered = await self._ledger.run(source_device, self._id)
@@ -201,8 +205,11 @@ class Cleaner:
             return False
         if path is None and await self._is_away(one):
             if one.recording_id not in self._away:
-                reason = "is a disk that belongs below the source not mounted?"
-                self._log.error("a removal was cut off, and its folder is not there", reason=reason, **about)
+                self._log.error(
+                    "a removal was cut off, and its folder is not there: whether the file is, is not known",
+                    hint="mount the disk that belongs below the source; it is then settled by itself",
+                    **about,
+                )
             self._away[one.recording_id] = one
             return True
         self._away.pop(one.recording_id, None)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,24 @@ async def test_a_safe_file_goes_when_its_time_is_up_and_not_before(yard: Yard) -
     found = await yard.rig.place.vendor.get("cams/a.mp4")
     assert found is not None
     assert found.content == b"of a day ago"
+
+
+async def test_what_becomes_due_while_the_cleaner_asks_is_not_forgotten(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = await yard.safe()
+    ask = removal.due
+
+    def due(*args: Any) -> list[removal.Due]:
+        monkeypatch.undo()
+        answer = ask(*args)
+        yard.rig.clock.leap(25 * 3_600)
+        return answer
+
+    monkeypatch.setattr(removal, "due", due)
+    async with yard.cleaning(keep_for="24h"):
+        await yard.event("removed", recording)
+    assert yard.left() == []
 
 
 async def test_keep_keeps(yard: Yard) -> None:
