@@ -45,7 +45,12 @@ async def _collision(folder: Path, name: str, source: Path) -> Fault | None:
         async with asyncio.timeout(ANSWER_SECONDS):
             return await on_own_thread(lambda: _compared(folder, name, source))
     except TimeoutError:
-        log.warning("not compared: one of the two folders does not answer", folder=str(folder), source=name)
+        log.warning(
+            "not known whether the provider's folder leads into the source: one of the two does not answer",
+            hint="look after the mount that hangs; they are compared when the provider is opened next",
+            folder=str(folder),
+            source=name,
+        )
         return None
 
 

@@ -33,6 +33,8 @@ BEAT_MS: Final = 500
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _QUEUE: Final = Path("/proc/sys/fs/inotify/max_queued_events")
 _IN_CREATE: Final = 0x100  # inotify(7)
+_QUEUED: Final = 16_384
+"""What the kernel's queue holds unless it is told otherwise."""
 
 Hints = set[tuple[Change, str]]
 
@@ -87,8 +89,8 @@ def flood() -> int:
     try:
         queued = int(_QUEUE.read_text())
     except (OSError, ValueError):
-        queued = 16_384  # the kernel's default
-    return max(1, min(queued, 16_384) // 4)
+        queued = _QUEUED
+    return max(1, min(queued, _QUEUED) // 4)
 
 
 def watch_limit_reached(root: bytes) -> bool:

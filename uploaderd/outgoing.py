@@ -31,7 +31,6 @@ _STATUS_HINTS: Final = {
     410: "the receiver has ended it: remove it, or give it another url",
 }
 
-
 _SILENT: Final = "look whether the receiver is at work, or overloaded; it is tried again by itself"
 _AWAY: Final = "start the receiver, or check its url and this machine's network; it goes on by itself"
 

@@ -128,7 +128,10 @@ class Passage:
             return
         if self._seen is not None:
             self._seen, end = seen, seen + current.ahead
-            log.warning("the clock was set", forward_seconds=round((tx.now - end) / 1000))
+            log.warning(
+                "the clock was set: keep_for goes on by the time that truly passed, so no file goes early",
+                forward_seconds=round((tx.now - end) / 1000),
+            )
         else:
             # Nothing became safe since the last attempt, and what passed since then nobody saw.
             end = max(current.start, _last_attempt(tx, record.attempts) or 0)

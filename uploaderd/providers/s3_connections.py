@@ -6,7 +6,6 @@ answer, some switches of its own) costs as much as signing it.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -81,7 +80,5 @@ def _as_the_library_says(url: str, proxy: str | None) -> Iterator[None]:
         raise EndpointConnectionError(endpoint_url=url, error=error) from error
     except TimeoutError as error:
         raise ReadTimeoutError(endpoint_url=url, error=error) from error
-    except asyncio.CancelledError:
-        raise
     except Exception as error:
         raise HTTPClientError(error=error) from error
