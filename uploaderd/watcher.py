@@ -49,6 +49,10 @@ POLL_SECONDS: Final = 10.0
 POLL_SHARE: Final = 20
 """A sweep that takes long is repeated after that many times its own length at the earliest."""
 
+WRITTEN_SECONDS: Final = 3_600.0
+"""How old the last sweep in the ledger may be. The daemon itself tells of each; written down, each would wake
+the disk of a machine at which nothing happens."""
+
 UNSEEN: Final = 3
 """Folders that cannot be looked into that are named; the others are counted."""
 
@@ -102,6 +106,7 @@ class Watcher:
         self._last: SweepResult | None = None
         self._sweep_due = asyncio.Event()
         self._stuck_due = -math.inf
+        self._written = -math.inf
         self._flood = flood()
         self._unseen = ""
 
@@ -333,7 +338,10 @@ class Watcher:
         await self._ledger.run(health.unseen, self._id, self._unseen or None)
 
     async def _completed(self, result: SweepResult, cost: float) -> None:
-        await self._ledger.run(health.swept, self._id)
+        now = self._clock.monotonic()
+        if now - self._written >= WRITTEN_SECONDS:
+            await self._ledger.run(health.swept, self._id)
+            self._written = now
         self._last = result
         log.debug(
             "swept", source=self._name, files=result.files, queued=result.queued, seconds=result.seconds

@@ -243,7 +243,7 @@ async def test_why_of_a_file_that_the_next_sweep_finds(
     quiet("late.mp4")
     answer = why(conn, lived.config, HOLDER, "late.mp4", NOW)
     assert [(gate.name, gate.passed) for gate in answer.gates] == [("source", True), ("finished", True)]
-    assert answer.next == "it is queued by the next sweep at the latest, now"
+    assert answer.next == "it is queued by the next sweep at the latest, within 5m 00s"
 
 
 async def test_why_of_a_file_that_changed_just_now(lived: Evening, conn: sqlite3.Connection) -> None:

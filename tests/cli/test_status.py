@@ -73,6 +73,16 @@ async def test_json(
     golden.same("status.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n", lived.folder)
 
 
+async def test_the_daemon_knows_of_later_sweeps_than_the_ledger(
+    lived: Evening, conn: sqlite3.Connection
+) -> None:
+    live = {**LIVE, "sources": {"cameras": {"last_sweep": {"at": NOW - 1_000}}}}
+    found = [
+        status(conn, lived.config, HOLDER, one, NOW)["sources"][0]["last_sweep_at"] for one in (LIVE, live)
+    ]
+    assert found == ["2026-11-20T17:55:00Z", "2026-11-20T17:59:59Z"]
+
+
 async def test_text(
     lived: Evening, conn: sqlite3.Connection, disks: Callable[[dict[str, Disk]], None]
 ) -> None:

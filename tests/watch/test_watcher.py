@@ -153,6 +153,13 @@ async def test_odd_names_are_found(site: Site, name: bytes) -> None:
     assert site.count() == 2
 
 
+class Ahead(SystemClock):
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+
 class Hurried(SystemClock):
     """Keeps how long it was asked to sleep, and does not."""
 
@@ -305,6 +312,22 @@ async def test_a_source_that_is_paused_in_mid_look_forgets_no_file(site: Site) -
     resumed.cancel()
     await asyncio.gather(resumed, return_exceptions=True)
     assert site.queued().keys() == {b"a.mp4"}
+
+
+async def test_a_sweep_that_finds_nothing_new_leaves_the_disk_alone(site: Site) -> None:
+    await site.open()
+    site.write("a.mp4", age=3_600)
+    site.clock = clock = Ahead()
+    watcher = site.watcher()
+    await watcher.sweep()
+    log = Path(f"{site.ledger.path}-wal")
+    written, first = log.read_bytes(), watcher.state["last_sweep"]
+    await watcher.sweep()
+    assert log.read_bytes() == written
+    assert watcher.state["last_sweep"] != first
+    clock.ahead = 3_601
+    await watcher.sweep()
+    assert log.read_bytes() != written
 
 
 async def test_only_what_the_patterns_take(site: Site) -> None:

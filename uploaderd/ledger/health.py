@@ -99,7 +99,7 @@ def source_seen(tx: Transaction, source_id: int, state: SourceState, device: int
 
 
 def swept(tx: Transaction, source_id: int) -> None:
-    """A full scan came to its end."""
+    """A full scan came to its end: the first of a run, or one an hour."""
     tx.conn.execute("UPDATE sources SET last_sweep_at = ? WHERE id = ?", (tx.now, source_id))
 
 

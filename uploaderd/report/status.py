@@ -279,7 +279,7 @@ def _sources(
                 "name": name,
                 "path": text_of(os.fsencode(source.path)),
                 "state": state,
-                "last_sweep_at": time_of(row.last_sweep_at) if row is not None else None,
+                "last_sweep_at": time_of(_last_sweep(row, watched.get(name, {}))),
                 "last_recording_at": time_of(row.last_found_at) if row is not None else None,
                 "silent_since": time_of(silent_since),
                 "free_bytes": disks[name].free,
@@ -292,6 +292,13 @@ def _sources(
             }
         )
     return lines
+
+
+def _last_sweep(row: read.SourceRow | None, watched: Live) -> int | None:
+    """The daemon knows each; the ledger's may be an hour old (`watcher.WRITTEN_SECONDS`)."""
+    if (last := watched.get("last_sweep")) is not None:
+        return int(last["at"])
+    return row.last_sweep_at if row is not None else None
 
 
 def _missing(path: Path, row: read.SourceRow | None, why: str | None) -> Problem:

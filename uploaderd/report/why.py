@@ -19,6 +19,7 @@ from uploaderd.model import ProviderState, RecordingState, SourceState, UploadSt
 from uploaderd.patterns import OWN, Belonging, Patterns, excluded
 from uploaderd.report import lookup
 from uploaderd.report.disks import SILENT, SILENT_HINT, silent
+from uploaderd.report.lines import span
 from uploaderd.report.model import iso
 from uploaderd.report.status import LEDGER_NEEDS, MISSING_HINT, reason
 from uploaderd.report.writers import writers
@@ -327,7 +328,9 @@ def _found_when(conn: sqlite3.Connection | None, name: str, source: Source, now:
     if swept is None:
         return "it is queued by the first sweep"
     due = swept + int(source.sweep_every * 1000)
-    return f"it is queued by the next sweep at the latest, {_when(due, now)}"
+    # Later sweeps need not be in the ledger (`watcher.WRITTEN_SECONDS`).
+    when = _when(due, now) if due > now else f"within {span(source.sweep_every)}"
+    return f"it is queued by the next sweep at the latest, {when}"
 
 
 def _when(at: int | None, now: int) -> str:
