@@ -60,6 +60,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(line)
 
 
+@pytest.fixture
+def as_root() -> None:
+    """For a test that becomes another user, or sets the kernel's limits."""
+    from tests.needs import lacking
+
+    if os.geteuid() != 0:
+        lacking("only root can become another user, or set the kernel's limits")
+
+
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Moto]:
     """moto's S3 at `moto.url`."""
@@ -95,14 +104,12 @@ def strict() -> Iterator[StrictServer]:
 
 
 def _run(server: AbstractContextManager[T]) -> Iterator[T]:
-    """The server while it runs; where it is not installed a skip, in CI a failure."""
-    from tests.servers.process import MissingError, must_run
+    """The server while it runs; where it is not installed, the test ends."""
+    from tests.needs import MissingError, lacking
 
     with ExitStack() as running:
         try:
             started = running.enter_context(server)
         except MissingError as error:
-            if must_run():
-                pytest.fail(str(error), pytrace=False)
-            pytest.skip(str(error))
+            lacking(error)
         yield started

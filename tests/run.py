@@ -7,8 +7,10 @@
 Needs Python 3.11 or newer and nothing else: packages go into .venv, azurite (and node, where the machine
 has none) into .venv and .cache. As root, on Debian or Ubuntu, it also installs what the tests need that boot
 a Debian and build an image (tests/home) and that look at the status page in a browser (tests/web); anywhere
-else those are left out. This file is read by whatever
-`python3` is, so it keeps to old syntax and the standard library.
+else those are left out, as are the check of the alert rules where there is no dpkg to unpack promtool, and
+that for known vulnerabilities where no service tells them. All others must run: those that mount, become
+another user or set the kernel's limits fail where they may not, as they do unless it is root who runs them.
+This file is read by whatever `python3` is, so it keeps to old syntax and the standard library.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ except BlockingIOError: print("broken", flush=True)
     assert (done.returncode, done.stdout) == (0, "broken\n"), done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+@pytest.mark.usefixtures("as_root")
 def test_without_the_lease_quiet_time_is_all_there_is(recording: Path, clock: FakeClock) -> None:
     """Another owner, no CAP_LEASE: the daemon's user cannot know, and waits a minute."""
     recording.parent.chmod(0o755)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -134,11 +135,13 @@ def test_a_missing_azurite_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, t
         pass
 
 
+@pytest.mark.parametrize("need", ["azurite", "as_root"])
 @pytest.mark.parametrize(
     ("env", "outcome"),
     [({}, "skipped"), ({"CI": "true"}, "errors"), ({"TESTS_REQUIRE_ALL": "1"}, "errors")],
 )
-def test_a_missing_server_is_a_skip_here_and_a_failure_in_ci(
+def test_what_is_missing_is_a_skip_here_and_a_failure_in_ci(
+    need: str,
     env: dict[str, str],
     outcome: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -149,6 +152,7 @@ def test_a_missing_server_is_a_skip_here_and_a_failure_in_ci(
         monkeypatch.delenv(name, raising=False)
     for name, value in {**env, "TESTS_AZURITE": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
-    pytester.makeconftest("from tests.conftest import azurite")
-    pytester.makepyfile("def test_something(azurite): ...")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    pytester.makeconftest(f"from tests.conftest import {need}")
+    pytester.makepyfile(f"def test_something({need}): ...")
     pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:asyncio").assert_outcomes(**{outcome: 1})

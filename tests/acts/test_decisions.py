@@ -255,7 +255,7 @@ async def test_a_daemon_that_does_not_answer_is_worth_another_try(
         assert str(daemon.pid) in said.err and "control.sock" in said.err
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.usefixtures("as_root")
 async def test_only_the_owner_writes_a_ledger_and_only_the_daemons_user_acts(
     box: Box, places: Mapping[str, Place]
 ) -> None:

@@ -24,8 +24,8 @@ from tests.cleanup.child import clean
 from tests.contract.backends_directory import BACKENDS
 from tests.contract.place import Place
 from tests.kill.figures import Record
+from tests.needs import tool
 from tests.pool.conftest import LeapingClock, Rig, WatchedLedger
-from tests.servers.process import MissingError, must_run
 from uploaderd.ledger import chain, intake
 
 HERE: Final = Path(__file__).parents[2]
@@ -72,15 +72,9 @@ class Scene:
         self, calls: tuple[str, ...], inject: str = "", only: tuple[Path, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
         """A process that removes what is due; on its stderr each of the calls (on `only` these paths)."""
-        tracer = shutil.which("strace")
-        if tracer is None:
-            missing = MissingError("strace is not installed")
-            if must_run():
-                pytest.fail(str(missing), pytrace=False)
-            pytest.skip(str(missing))
         wrong = ("-e", f"inject={inject}") if inject else ()
         # Without --seccomp-bpf: with it, strace 6.1 injects at the first call only.
-        tracing = (tracer, "-f", "-qq", "-e", "signal=none", "-e", f"trace={','.join(calls)}", *wrong)
+        tracing = (tool("strace"), "-f", "-qq", "-e", "signal=none", "-e", f"trace={','.join(calls)}", *wrong)
         tracing += tuple(str(word) for path in only for word in ("-P", path))
         child = (sys.executable, "-m", "tests.cleanup.child", self.ledger, self.source, self.target)
         return subprocess.run(

@@ -190,7 +190,7 @@ ask()
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.usefixtures("as_root")
 async def test_another_user_is_told_what_it_may_not_do(clinic: Clinic) -> None:
     box = clinic.box
     own = box.source("own")

@@ -12,11 +12,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
-
 from tests.end_to_end.box import ROOT, Box
 from tests.ledger.small_disk import small_disk
-from tests.servers.process import MissingError, must_run
+from tests.needs import MissingError, lacking
 from tests.strict import StrictServer, foreign
 from uploaderd.report.unix_http import UnixConnection
 
@@ -141,9 +139,7 @@ async def test_a_full_disk(box: Box, endpoint: StrictServer, tmp_path: Path) -> 
                 documented([status[status.index("Ledger") :], gate(why, "ledger")], box)
                 state.free()
     except MissingError as error:
-        if must_run():
-            raise
-        pytest.skip(str(error))
+        lacking(error)
 
 
 def _arrange(box: Box, endpoint: StrictServer, folder: Path) -> None:

@@ -18,10 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import pytest
 from packaging.markers import Marker
 
-from tests.servers.process import must_run
+from tests.needs import lacking
 
 ROOT: Final = Path(__file__).parents[2]
 CACHE: Final = ROOT / ".cache" / "home"
@@ -44,12 +43,9 @@ def architecture(machine: str) -> str:
 def needs(*tools: str) -> None:
     """Leave the test out where it cannot run: not as root, or without a tool. In CI, root suffices."""
     if os.geteuid() != 0:
-        pytest.skip("boots and mounts: only as root")
+        lacking("boots and mounts: only as root", demanded=False)
     if missing := [tool for tool in tools if shutil.which(tool) is None]:
-        text = f"not installed: {', '.join(missing)} (python3 tests/run.py --setup installs them on Debian)"
-        if must_run():
-            pytest.fail(text, pytrace=False)
-        pytest.skip(text)
+        lacking(f"not installed: {', '.join(missing)} (python3 tests/run.py --setup installs them on Debian)")
 
 
 def base(machine: str = HERE) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.home.debian import ROOT
-from tests.servers.process import must_run
+from tests.needs import tool
 from uploaderd.config import Daemon
 from uploaderd.config.units import parse_duration
 
@@ -23,8 +23,7 @@ MOST = 15
 
 @pytest.fixture(autouse=True)
 def analyze() -> None:
-    if shutil.which("systemd-analyze") is None:
-        (pytest.fail if must_run() else pytest.skip)("systemd-analyze is not installed")
+    tool("systemd-analyze")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.servers.process import MissingError
+from tests.needs import MissingError
 
 SIZE: Final = 512 * 2**20
 """Bytes, of which hardly any are in memory."""

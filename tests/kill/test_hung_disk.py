@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 from pathlib import Path
 
@@ -12,15 +11,12 @@ import pytest
 
 from tests.end_to_end.box import Box, until
 from tests.end_to_end.places import content_of
-from tests.servers.process import must_run
+from tests.needs import tool
 
 
 @pytest.mark.parametrize("where", ["target", "source"])
 async def test_it_stops_all_the_same_and_the_next_start_goes_on(box: Box, where: str) -> None:
-    if shutil.which("strace") is None:
-        if must_run():
-            pytest.fail("strace is not installed, and this must run", pytrace=False)
-        pytest.skip("strace is not installed")
+    tool("strace")
     folder = box.source(
         quiet_for="10ms", key="{path}", cleanup={"policy": "delete-when-safe", "keep_for": "0s"}
     )

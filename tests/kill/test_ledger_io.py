@@ -27,7 +27,7 @@ import pytest
 from tests.end_to_end.box import ROOT, UPLOADERD, Box
 from tests.end_to_end.places import content_of
 from tests.kill.figures import Record
-from tests.servers.process import must_run
+from tests.needs import tool
 from uploaderd.ledger import connect_readonly, read
 from uploaderd.ledger.chain import broken_at
 
@@ -43,10 +43,7 @@ CONTENTS: Final = {"a.mp4": content_of(600_000, "a"), "b.mp4": content_of(1000, 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """In memory: a real disk would only be waited for."""
-    if shutil.which("strace") is None:
-        if must_run():
-            pytest.fail("strace is not installed, and this must run", pytrace=False)
-        pytest.skip("strace is not installed")
+    tool("strace")
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="ud-") as made:
         yield Path(made)
 

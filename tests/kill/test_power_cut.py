@@ -23,7 +23,7 @@ from tests.end_to_end.daemon import DaemonProcess
 from tests.end_to_end.places import content_of
 from tests.kill.figures import Record
 from tests.kill.power import Machine, machine
-from tests.servers.process import MissingError, must_run
+from tests.needs import MissingError, lacking
 from uploaderd.ledger.chain import broken_at
 
 CUTS: Final = int(os.environ.get("TESTS_CUTS", "4"))
@@ -38,9 +38,7 @@ def plugged() -> Iterator[Machine]:
         try:
             made = machine(Path(folder))
         except MissingError as error:
-            if must_run():
-                pytest.fail(str(error), pytrace=False)
-            pytest.skip(str(error))
+            lacking(error)
         yield made
 
 

@@ -9,9 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-from tests.servers.process import MissingError, must_run
+from tests.needs import MissingError, lacking
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,5 @@ def small_disk_or_skip(path: Path) -> Iterator[SmallDisk]:
         try:
             disk = stack.enter_context(small_disk(path))
         except MissingError as error:
-            if must_run():
-                pytest.fail(str(error), pytrace=False)
-            pytest.skip(str(error))
+            lacking(error)
         yield disk

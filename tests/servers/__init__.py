@@ -6,6 +6,7 @@
 What each of them gets wrong is why there is a strict endpoint beside them (`tests/strict`).
 """
 
-from tests.servers.process import MissingError, ServerError
+from tests.needs import MissingError
+from tests.servers.process import ServerError
 
 __all__ = ["MissingError", "ServerError"]

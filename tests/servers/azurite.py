@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers.process import MissingError
+from tests.needs import MissingError
 from tests.servers.process import running as process_running
 
 _ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.servers.process import MissingError
+from tests.needs import MissingError
 from tests.servers.process import running as process_running
 
 

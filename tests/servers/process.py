@@ -25,18 +25,6 @@ class ServerError(Exception):
     """A server that is installed did not start; holds the end of what it printed."""
 
 
-class MissingError(Exception):
-    """A server is not installed; says how it gets there."""
-
-
-def must_run() -> bool:
-    """Whether a missing server is a failure instead of a skip: always in CI."""
-    return os.environ.get("TESTS_REQUIRE_ALL") == "1" or os.environ.get("CI", "").lower() in (
-        "1",
-        "true",
-    )
-
-
 @contextmanager
 def running(
     command: Callable[[int], Sequence[str | Path]],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import lacking
 from tests.watch.conftest import Site, until
 from tests.watch.test_writers import sizes
 from uploaderd.listener import LIMIT
 
 QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may set the kernel's limits")
 
 
 @contextmanager
@@ -35,7 +33,7 @@ def queue_of(events: int) -> Iterator[None]:
         try:
             QUEUE.write_text(str(events))
         except OSError as error:
-            pytest.skip(f"this machine does not let us set {QUEUE}: {error}")
+            lacking(f"this machine does not let us set {QUEUE}: {error}")
         yield
     finally:
         guard.communicate()
@@ -50,7 +48,7 @@ for number in range(20_000):
 """
 
 
-@as_root
+@pytest.mark.usefixtures("as_root")
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # 36 s on a quarter of a core: a crowded machine has less
 async def test_twenty_thousand_files_with_a_queue_of_sixteen(
@@ -108,7 +106,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-@as_root
+@pytest.mark.usefixtures("as_root")
 @pytest.mark.parametrize("limit", [0, 10])
 def test_without_watches_the_tree_is_polled(
     tmp_path: Path, record_property: Callable[[str, object], None], limit: int
@@ -124,7 +122,7 @@ def test_without_watches_the_tree_is_polled(
         cwd=Path(__file__).parents[2],
     )
     if "unshare" in done.stderr and done.returncode:
-        pytest.skip(f"this machine has no user namespaces: {done.stderr.strip()}")
+        lacking(f"this machine has no user namespaces: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
     assert told == {"count": 40, "polling": LIMIT}

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.needs import lacking
 from tests.watch.conftest import QUIET, Site, until
 from uploaderd import finished, reader
 from uploaderd.clock import SystemClock
@@ -382,7 +383,7 @@ async def test_a_disk_that_is_unplugged_and_comes_back(site: Site) -> None:
     disk.write_bytes(b"")
     os.truncate(disk, 16 << 20)
     if not await said("mkfs.ext4", "-q", disk) or not await said("mount", "-o", "loop", disk, site.root):
-        pytest.skip("this machine does not let us mount a disk image")
+        lacking("no disk image can be made and mounted here")
     try:
         site.write("a.mp4", age=60)
         async with site.watching() as watcher:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import lacking
 from tests.recorder import ffmpeg_binary
 from tests.watch.conftest import QUIET, Site, until
 from uploaderd import containers
@@ -197,7 +198,6 @@ def reachable(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 @pytest.mark.parametrize("capable", [True, False], ids=["with CAP_LEASE", "without"])
 def test_a_daemon_of_another_user(reachable: Path, record_property: Record, capable: bool) -> None:
     """With the capability it knows of writers; without it, quiet time is all it has: a minute of it."""
@@ -224,7 +224,7 @@ def test_a_daemon_of_another_user(reachable: Path, record_property: Record, capa
     try:
         ready = looker.stdout.readline()
         if ready != "ready\n":
-            pytest.skip(f"cannot become {NOBODY} here: {looker.communicate()[1]}")
+            lacking(f"cannot become {NOBODY} here: {looker.communicate()[1]}")
         with recording.open("r+b"):
             written = look()
         aged(recording, 30)

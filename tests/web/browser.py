@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 
 import aiohttp
 
-from tests.servers.process import MissingError
+from tests.needs import MissingError
 
 NAMES: Final = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 SWITCHES: Final = (

@@ -127,7 +127,7 @@ async def test_the_socket_is_the_daemons_own(empty: Evening, faces: Faces) -> No
     assert stat.S_IMODE(face.socket.parent.stat().st_mode) == 0o700
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.usefixtures("as_root")
 async def test_a_group_may_read_and_not_act(empty: Evening, faces: Faces) -> None:
     group = grp.getgrnam("daemon")
     face = await faces.make(empty, socket_group=group.gr_name)

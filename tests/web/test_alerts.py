@@ -8,11 +8,10 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 import yaml
 
 from tests.cli.evening import Evening
-from tests.servers.process import must_run
+from tests.needs import lacking
 from tests.web.conftest import Faces
 from tests.web.test_metrics import metrics
 from uploaderd.config.telling import Webhook
@@ -47,9 +46,10 @@ def test_prometheus_takes_them_and_they_fire(tmp_path: Path) -> None:
         "promtool", path=str(ROOT / ".cache" / "promtool" / "usr" / "bin")
     )
     if tool is None:
-        if must_run() and shutil.which("dpkg-deb"):
-            pytest.fail("promtool is not there (python3 tests/run.py --setup fetches it)", pytrace=False)
-        pytest.skip("promtool is not there")
+        lacking(
+            "promtool is not there (python3 tests/run.py --setup fetches it, on Debian)",
+            demanded=shutil.which("dpkg-deb") is not None,
+        )
     shutil.copy(RULES, tmp_path / "alerts.yml")
     shutil.copy(Path(__file__).with_name("alerts_test.yml"), tmp_path)
     for command in (["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]):

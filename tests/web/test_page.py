@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from tests.cli import evening as evenings
 from tests.cli.evening import Evening
-from tests.servers.process import MissingError, must_run
+from tests.needs import MissingError, lacking
 from tests.web import browser, scenes
 from tests.web.browser import Browser, Tab
 from tests.web.conftest import Face, Faces
@@ -37,9 +37,7 @@ async def chromium() -> AsyncIterator[Browser]:
         async with browser.running() as running:
             yield running
     except MissingError as error:
-        if must_run() and os.geteuid() == 0:
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+        lacking(error, demanded=os.geteuid() == 0)
 
 
 @pytest.fixture
