@@ -7,9 +7,9 @@ Data goes to stdout, messages to stderr. What a command needs beyond typer it im
 import gc
 import os
 
-# Nothing that imports make is garbage: looking for some after every 700 objects is a fifth of what a command
-# like `status` takes. The daemon goes back to Python's own threshold once it stands.
-gc.set_threshold(50_000, 10, 10)
+# Nothing that imports make is garbage, and looking for some is a fifth of what a command like `status` takes. They make
+# some 100,000 objects. The daemon goes back to Python's own threshold once it stands.
+gc.set_threshold(250_000, 10, 10)
 
 # Nor has the configuration's model anything to do with plugins that other packages bring for pydantic, which
 # would look through all packages that are installed.
