@@ -465,6 +465,15 @@ def test_masking_alone_does_not_import_structlog() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_rich_is_kept_from_the_log_and_from_nobody_else() -> None:
+    """Its tracebacks print local variables."""
+    code = (
+        "import sys; import uploaderd.daemon; loaded = 'rich' in sys.modules;"
+        " import rich.live, structlog; sys.exit(loaded or structlog.dev.rich is not None)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_what_the_mask_leaves_is_not_another_secret() -> None:
     register_secret("****")
     register_secret("leaked")

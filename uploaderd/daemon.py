@@ -38,8 +38,8 @@ from uploaderd.serving import Serving
 
 log = get_logger(__name__)
 
-COLLECT_AFTER: Final = (700, 10, 10)
-"""Python's own thresholds (gc.set_threshold); the command line has higher ones while it imports."""
+COLLECT_AFTER: Final = (7_000, 10, 10)
+"""Thresholds (gc.set_threshold); ten times Python's own first one, for libraries are loaded later, too."""
 
 SETTLED_LOOK_SECONDS: Final = 0.25
 """How often `--until-safe` looks whether it may end."""

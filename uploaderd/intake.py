@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-import structlog
-
 from uploaderd import keys
 from uploaderd.config import Config
 from uploaderd.errors import Fault, FileVanished, KeyRefused
@@ -22,12 +20,13 @@ from uploaderd.finished import plausible
 from uploaderd.ledger import Ledger, Transaction, identity
 from uploaderd.ledger.identity import Evidence, Question, Rules, SameContent, Settled
 from uploaderd.ledger.intake import NewRecording, NewUpload
+from uploaderd.logs.setup import get_logger
 from uploaderd.model import FileIdentity, FinishedBy, FoundBy, Gate, Milliseconds
 from uploaderd.patterns import Belonging
 from uploaderd.provider import Limits
 from uploaderd.reader import OpenRecording
 
-log = structlog.stdlib.get_logger(__name__)
+log = get_logger(__name__)
 
 QUESTIONS: Final = 8
 """Rounds of questions about one file at most; a file that raises more is left to the next sweep."""

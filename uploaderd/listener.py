@@ -6,13 +6,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Final
 
-import structlog
-
 from uploaderd.clock import Clock
 from uploaderd.hints import Hints, hints
+from uploaderd.logs.setup import get_logger
 from uploaderd.root import Root
 
-log = structlog.stdlib.get_logger(__name__)
+log = get_logger(__name__)
 
 PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 60.0)
 """Seconds before listening again after it ended; the last one for ever."""

@@ -10,8 +10,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from uploaderd.candidates import Candidate, Candidates
 from uploaderd.clock import Clock, wait_for
 from uploaderd.errors import FileFault, FileVanished, LedgerBroken, LedgerError, UploaderdError
@@ -19,10 +17,11 @@ from uploaderd.finished import Judge, Verdict
 from uploaderd.intake import Finished, Intake
 from uploaderd.keys import text_of
 from uploaderd.ledger.identity import Settled
+from uploaderd.logs.setup import get_logger
 from uploaderd.model import FileIdentity, FinishedBy, FoundBy
 from uploaderd.reader import identity_of
 
-log = structlog.stdlib.get_logger(__name__)
+log = get_logger(__name__)
 Look = Verdict | UploaderdError | OSError
 
 _WAITS: Final = {

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, TypeVar
 
-import structlog
 from watchfiles import Change
 
 from uploaderd.clock import Clock, wait_for
@@ -27,6 +26,7 @@ from uploaderd.intake import Intake
 from uploaderd.keys import text_of
 from uploaderd.ledger import Ledger, health
 from uploaderd.listener import LIMIT, UNREADABLE, Listener
+from uploaderd.logs.setup import get_logger
 from uploaderd.markers import BUSY, marked_by
 from uploaderd.model import FoundBy
 from uploaderd.mounts import Mount
@@ -37,7 +37,7 @@ from uploaderd.settling import RETRY_SECONDS, Settling
 from uploaderd.sweep import Batch, Sweep, SweepResult
 from uploaderd.walk import Tally
 
-log = structlog.stdlib.get_logger(__name__)
+log = get_logger(__name__)
 T = TypeVar("T")
 
 ROOT_SECONDS: Final = 2.0

@@ -7,8 +7,8 @@ Data goes to stdout, messages to stderr. What a command needs beyond typer it im
 import gc
 import os
 
-# Nothing that imports make is garbage, and looking for some is a fifth of what a command like `status` takes. They make
-# some 100,000 objects. The daemon goes back to Python's own threshold once it stands.
+# Nothing that imports make, some 100,000 objects, is garbage: looking for some would be a fifth of what a
+# command like `status` takes. The daemon has lower ones once it stands.
 gc.set_threshold(250_000, 10, 10)
 
 # Nor has the configuration's model anything to do with plugins that other packages bring for pydantic, which

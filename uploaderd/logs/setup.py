@@ -17,10 +17,13 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, TextIO, cast
 
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
-
+from uploaderd.logs.absent import absent
 from uploaderd.logs.secrets import MASK, mask, mask_name, mask_registered
+
+# Rich's tracebacks print local variables, secrets among them; and loading it is a twentieth of a start.
+with absent("rich"):
+    import structlog
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 """The names that `log_level` and `log_levels` take, from the most to the least talkative."""
@@ -123,7 +126,7 @@ def _number(level: str) -> int:
 
 
 def _formatter(form: Form, *, colours: bool) -> structlog.stdlib.ProcessorFormatter:
-    # Tracebacks become text before the masking, which sees them so. Never rich's: it prints local variables.
+    # Tracebacks become text before the masking, which sees them so.
     stamp: Processor
     render: list[Processor]
     if form == "console":
