@@ -16,7 +16,7 @@ import pytest
 
 from tests.ledger.conftest import Bench, Hand
 from uploaderd.errors import LedgerError, LedgerHeld, LedgerTooNew
-from uploaderd.ledger import Event, Ledger, Transaction, chain, connect_readonly, intake
+from uploaderd.ledger import Event, Ledger, Transaction, chain, connect_readonly, intake, reading
 from uploaderd.ledger.lock import holder
 from uploaderd.ledger.schema import migrations
 
@@ -140,6 +140,7 @@ async def test_a_migration_is_preceded_by_a_backup(bench: Bench, monkeypatch: py
     await bench.ledger.close()
     known = list(migrations._migrations)
     monkeypatch.setattr(migrations, "_migrations", known)
+    monkeypatch.setattr(reading, "KNOWN_MIGRATIONS", (*reading.KNOWN_MIGRATIONS, "m777_adds_a_table"))
 
     @migrations()
     def m777_adds_a_table(db: object) -> None:

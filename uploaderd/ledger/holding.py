@@ -11,17 +11,14 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
-from sqlite_utils import Database
-
 from uploaderd.clock import boot, since_boot
 from uploaderd.errors import LedgerBroken, LedgerError, LedgerFull
 from uploaderd.ledger import outbox
 from uploaderd.ledger.chain import Event
 from uploaderd.ledger.lock import LedgerLock
 from uploaderd.ledger.passage import Passage
-from uploaderd.ledger.reading import BUSY_TIMEOUT_MS, look, unreadable
+from uploaderd.ledger.reading import BUSY_TIMEOUT_MS, is_current, look, unreadable
 from uploaderd.ledger.reserve import Reserve
-from uploaderd.ledger.schema import migrations
 from uploaderd.ledger.writer import Transaction, Trouble, Writer
 from uploaderd.logs.setup import get_logger
 from uploaderd.model import Milliseconds
@@ -232,19 +229,28 @@ def _connect(path: Path) -> sqlite3.Connection:
             # Otherwise a savepoint that changes many pages keeps the old ones in a temporary file, and
             # where the root is read-only there is no place for one (SQLITE_IOERR_GETTEMPPATH).
             conn.execute("PRAGMA temp_store = MEMORY")
-            db = Database(conn, execute_plugins=False)
-            if pending := migrations.pending(db):
-                if not fresh:
-                    _backup(conn, path, pending[0].name)
-                # As one transaction: half a schema would be taken for somebody else's file at the next start.
-                with db.atomic():
-                    migrations.apply(db)
-            db.enable_wal()
+            if fresh or not is_current(conn):
+                _bring_up_to_date(conn, path, fresh=fresh)
+            conn.execute("PRAGMA journal_mode = WAL")
             conn.execute("PRAGMA journal_size_limit = 67108864")
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise unreadable(path, error) from error
         refused.pop_all()
     return conn
+
+
+def _bring_up_to_date(conn: sqlite3.Connection, path: Path, *, fresh: bool) -> None:
+    # Most starts have no migration to apply, and loading what keeps their list would be a twentieth of one.
+    from sqlite_utils import Database
+
+    from uploaderd.ledger.schema import migrations
+
+    db = Database(conn, execute_plugins=False)
+    if not fresh:
+        _backup(conn, path, migrations.pending(db)[0].name)
+    # As one transaction: half a schema would be taken for somebody else's file at the next start.
+    with db.atomic():
+        migrations.apply(db)
 
 
 def _unwritable(ledger: Path, error: OSError) -> LedgerError:

@@ -72,11 +72,16 @@ def connect_readonly(path: Path, *, outdated: bool = False) -> sqlite3.Connectio
 
 
 def _must_be_current(conn: sqlite3.Connection, path: Path) -> None:
-    if len(_applied(conn)) < len(KNOWN_MIGRATIONS):
+    if not is_current(conn):
         raise LedgerError(
             f"the ledger {path} is still as an older uploaderd wrote it",
             "restart the daemon: it makes a backup, and brings the ledger up to date",
         )
+
+
+def is_current(conn: sqlite3.Connection) -> bool:
+    """Whether a ledger (see `look`) has had every migration of this version."""
+    return len(_applied(conn)) == len(KNOWN_MIGRATIONS)
 
 
 def _applied(conn: sqlite3.Connection) -> set[str]:
