@@ -1,4 +1,4 @@
-"""The command line: one module a group of commands, put together in `entry`.
+"""The command line: one module a group of commands, listed in `commands`, put together in `entry`.
 
 Data goes to stdout, messages to stderr. What a command needs beyond typer it imports when it runs:
 `status`, `list`, `history` and `why` answer within 0.3 s.

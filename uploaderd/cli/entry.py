@@ -13,21 +13,8 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from uploaderd import __version__
-from uploaderd.cli import (
-    configuration,
-    deciding,
-    doctor,
-    ensuring,
-    exits,
-    ledgers,
-    moving,
-    recordings,
-    retrieving,
-    running,
-    say,
-    status,
-    verifying,
-)
+from uploaderd.cli import exits, say
+from uploaderd.cli.commands import Commands
 from uploaderd.cli.options import ConfigFile, EnvironmentFile, examples
 from uploaderd.errors import LedgerError, LedgerHeld, Refused, UploaderdError
 
@@ -38,54 +25,15 @@ EXAMPLES: Final = examples(
     "uploaderd why cam1/18-00.mp4      what holds this file back?",
 )
 
-_settings: Final = {"help_option_names": ["-h", "--help"]}
-
 app: Final = typer.Typer(
     name="uploaderd",
+    cls=Commands,
     rich_markup_mode=None,  # rich would cost every command 30 ms
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    context_settings=_settings,
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXAMPLES,
 )
-_config: Final = typer.Typer(
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    help="Check or show the configuration.",
-    epilog=configuration.SHOW_EXAMPLES,
-)
-_ledger: Final = typer.Typer(
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    help="Check, copy, export or rebuild the ledger.",
-    epilog=ledgers.CHECK_EXAMPLES,
-)
-
-app.command("run", epilog=running.RUN_EXAMPLES)(running.run)
-app.command("demo", epilog=running.DEMO_EXAMPLES)(running.demo)
-app.command("status", epilog=status.EXAMPLES)(status.status)
-app.command("list", epilog=recordings.LIST_EXAMPLES)(recordings.list_)
-app.command("history", epilog=recordings.HISTORY_EXAMPLES)(recordings.history)
-app.command("why", epilog=recordings.WHY_EXAMPLES)(recordings.why)
-app.command("ensure", epilog=ensuring.EXAMPLES)(ensuring.ensure)
-app.command("verify", epilog=verifying.EXAMPLES)(verifying.verify)
-app.command("url", epilog=retrieving.EXAMPLES)(retrieving.url)
-app.command("retry", epilog=deciding.RETRY_EXAMPLES)(deciding.retry)
-app.command("pause", epilog=deciding.PAUSE_EXAMPLES)(deciding.pause)
-app.command("resume", epilog=deciding.RESUME_EXAMPLES)(deciding.resume)
-app.command("acknowledge", epilog=deciding.ACKNOWLEDGE_EXAMPLES)(deciding.acknowledge)
-app.command("release", epilog=deciding.RELEASE_EXAMPLES)(deciding.release)
-app.command("backfill", epilog=moving.BACKFILL_EXAMPLES)(moving.backfill)
-app.command("retire", epilog=moving.RETIRE_EXAMPLES)(moving.retire)
-app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
-_config.command("check", epilog=configuration.CHECK_EXAMPLES)(configuration.check)
-_config.command("show", epilog=configuration.SHOW_EXAMPLES)(configuration.show)
-_ledger.command("check", epilog=ledgers.CHECK_EXAMPLES)(ledgers.check)
-_ledger.command("backup", epilog=ledgers.BACKUP_EXAMPLES)(ledgers.backup)
-_ledger.command("export", epilog=ledgers.EXPORT_EXAMPLES)(ledgers.export)
-_ledger.command("rebuild", epilog=ledgers.REBUILD_EXAMPLES)(ledgers.rebuild)
-app.add_typer(_config, name="config")
-app.add_typer(_ledger, name="ledger")
 
 
 def _version(wanted: bool) -> None:
