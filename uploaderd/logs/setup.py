@@ -78,6 +78,9 @@ def configure(
     _levelled.clear()
     _levelled.update(numbers)
 
+    # No line tells by whom in the process it was written (Logging HOWTO, "Optimization").
+    logging._srcfile = None  # noqa: SLF001 - that page shows it so
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_crash
     threading.excepthook = _log_thread_crash
@@ -192,7 +195,7 @@ def _log_thread_crash(args: threading.ExceptHookArgs) -> None:
 def _plain_and_masked(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
     """The line in JSON's types alone, masked, the fields that people look for first."""
     stamp = {"timestamp": line.pop("timestamp")}  # our own, new in every line: nothing to look through
-    plain = cast("dict[str, Any]", _plain(line, 0))
+    plain = _fields(line, 0)
     return stamp | {name: plain.pop(name) for name in _FIRST if name in plain} | plain
 
 
@@ -207,16 +210,19 @@ def _plain(value: object, depth: int) -> object:
         finite = text.lstrip("-")[:1].isdigit()  # JSON has no inf and no nan
         return value if finite and mask_registered(text) == text else mask(text)
     if depth < _DEEPEST and isinstance(value, Mapping):
-        return dict(_field(name, each, depth) for name, each in value.items())
+        return _fields(value, depth)
     if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
         return [_plain(each, depth + 1) for each in value]
     return _printable(mask(_text(value)))
 
 
-def _field(name: object, value: object, depth: int) -> tuple[str, object]:
-    shown, secret = mask_name(_text(name))
-    hidden = secret and value not in (None, "", "SET", True, False)
-    return _printable(shown), MASK if hidden else _plain(value, depth + 1)
+def _fields(values: Mapping[Any, object], depth: int) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for name, value in values.items():
+        shown, secret = mask_name(_text(name))
+        hidden = secret and value not in (None, "", "SET", True, False)
+        plain[_printable(shown)] = MASK if hidden else _plain(value, depth + 1)
+    return plain
 
 
 def _text(value: object) -> str:

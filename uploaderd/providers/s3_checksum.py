@@ -9,10 +9,10 @@ that is silent about the checksum it was given does not know it, and counts as o
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from botocore.exceptions import ClientError
 
@@ -150,6 +150,12 @@ _CONFIGURED: Final[Mapping[str, tuple[Algorithm, ...]]] = {
 }
 
 
+def _ways(algorithms: Sequence[Algorithm], *, amazon: bool) -> Sequence[Way]:
+    """Those to try, the best first."""
+    conditional = (True,) if amazon else (True, False)
+    return [Way(algorithm, either) for either in conditional for algorithm in algorithms]
+
+
 class Manners:
     """What is known of the endpoint's manners. Amazon's are known; others' are found out, once.
 
@@ -160,24 +166,19 @@ class Manners:
     """
 
     def __init__(self, configured: str, *, amazon: bool) -> None:
-        self._algorithms = _CONFIGURED[configured]
+        algorithms = _CONFIGURED[configured]
         self._free = configured == "auto" and not amazon
-        self._amazon = amazon
+        self._untried = {
+            step: _ways(algorithms if self._free and step != "complete" else algorithms[:1], amazon=amazon)
+            for step in get_args(Step)
+        }
         self._settled: dict[Step, Way] = {}
         self.checksum_with_part = False
         self.whole_shown = amazon
 
     def way(self, step: Step) -> Way:
         """The manner that will be tried first, or that stands."""
-        return self._settled.get(step) or self._ways(step)[0]
-
-    def _ways(self, step: Step) -> list[Way]:
-        if step in self._settled:
-            return [self._settled[step]]
-        if self._amazon:
-            return [Way(self._algorithms[0])]
-        algorithms = self._algorithms if self._free and step != "complete" else self._algorithms[:1]
-        return [Way(algorithm, conditional) for conditional in (True, False) for algorithm in algorithms]
+        return self._settled.get(step) or self._untried[step][0]
 
     async def first_that_works(
         self, step: Step, send: Callable[[Way], Awaitable[Reply]]
@@ -188,7 +189,8 @@ class Manners:
             ClientError: the first refusal, if all are refused or it is not about a header.
         """
         refusal: ClientError | None = None
-        for way in self._ways(step):
+        settled = self._settled.get(step)
+        for way in self._untried[step] if settled is None else (settled,):
             try:
                 reply = await send(way)
             except ClientError as error:

@@ -45,7 +45,8 @@ class Connections(AIOHTTPSession):  # type: ignore[misc]  # it ships no types
         Raises:
             BotoCoreError: as from the library's own requests.
         """
-        proxy = self._proxy_config.proxy_url_for(url)
+        # It goes by the scheme alone, and remembers what it took apart: each key is another address.
+        proxy = self._proxy_config.proxy_url_for(url.partition("/")[0])
         with _as_the_library_says(url, proxy):
             session = await self._get_session(proxy)
             async with session.request(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from botocore.exceptions import ClientError
 from botocore.parsers import create_parser
@@ -61,6 +61,7 @@ _MEMBERS: Final[Mapping[str, str]] = {
 """Headers of replies, and their members."""
 
 _METADATA: Final = "x-amz-meta-"
+_PARSER: Final = create_parser("rest-xml")
 
 
 class Direct:
@@ -70,7 +71,7 @@ class Direct:
         self._client = client
         self._login = login
         self._bucket = bucket
-        self._root: str | None = None
+        self._root: SplitResult | None = None
         self._signer = Signer("")
 
     async def ask(
@@ -97,8 +98,8 @@ class Direct:
             ClientError: the answer is an error.
             BotoCoreError: the library's, for whatever else went wrong on the way.
         """
-        root = await self._address()
-        address = urlsplit(f"{root}{quote(key, safe='/~')}")
+        address = await self._address()
+        path = f"{address.path}{quote(key, safe='/~')}"
         headers = _said(members)
         headers["host"] = address.netloc
         if method != "HEAD":
@@ -106,7 +107,7 @@ class Direct:
         secrets = await self._login.get_frozen_credentials()
         signed = self._signer.signed(
             method,
-            address.path,
+            path,
             query or {},
             headers,
             secrets.access_key,
@@ -115,18 +116,20 @@ class Direct:
             datetime.now(UTC),
         )
         signed["user-agent"] = f"uploaderd/{__version__}"
-        url = address.geturl() + (f"?{encoded(query)}" if query else "")
+        url = f"{address.scheme}://{address.netloc}{path}"
+        if query:
+            url += f"?{encoded(query)}"
         # Not public, but the way to what `http_session_cls` has made.
         connections: Connections = self._client._endpoint.http_session  # noqa: SLF001
         status, answered, content = await connections.ask(method, url, signed, body)
-        if status == 200 and _is_error(content):
+        if status == 200 and content and _is_error(content):
             status = 500  # as the library takes it: the error came after the head of the reply
         if status >= 300:
             told = {"status_code": status, "headers": answered, "body": content}
-            raise ClientError(create_parser("rest-xml").parse(told, None), operation)
+            raise ClientError(_PARSER.parse(told, None), operation)
         return _heard(answered)
 
-    async def _address(self) -> str:
+    async def _address(self) -> SplitResult:
         """Where the bucket's keys begin, as the library resolves it; and for which region to sign."""
         if self._root is None:
             signed = await self._client.generate_presigned_url(
@@ -134,7 +137,7 @@ class Direct:
             )
             address = urlsplit(signed)
             self._signer = Signer(self._client.meta.region_name)
-            self._root = f"{address.scheme}://{address.netloc}{address.path.removesuffix('k')}"
+            self._root = address._replace(path=address.path.removesuffix("k"))
         return self._root
 
 
