@@ -262,6 +262,26 @@ def test_output_that_nobody_reads_ends_quietly(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("into", "code", "told"),
+    [
+        (">/dev/full", 1, "error: not all could be written to stdout: No space left on device\n"),
+        (">&-", 0, ""),
+    ],
+)
+def test_output_that_cannot_be_written(place: Path, into: str, code: int, told: str) -> None:
+    command = (*COMMAND, "status", "--json", "--config", "config.toml")
+    ended = subprocess.run(
+        ("sh", "-c", f'exec "$@" {into}', "sh", *command),
+        cwd=place,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (code, told)
+
+
+@pytest.mark.parametrize(
     ("env", "coloured"),
     [({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
 )

@@ -64,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     `arguments`: None for the process's own, which then ends whatever its threads do.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever began us (`>&-`): nobody wants to read it
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the end
     # A path or message that the terminal's encoding lacks is shown escaped: it must not end the command.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -77,8 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if arguments is None:
         # Registered first, called last: by then threads are joined, and other handlers were called.
         atexit.register(end_now)
-    code = _carried_out(arguments)
-    say.flush()
+    code = _written(_carried_out(arguments))
     if arguments is None:
         _end_soon(code)
     sys.exit(code)
@@ -100,6 +102,17 @@ def _carried_out(arguments: Sequence[str] | None) -> int:
         say.error(f"{where}{error.strerror or error}")
         return exits.PROBLEMS
     return exits.OK
+
+
+def _written(code: int) -> int:
+    """Write out what was said; the exit code, which is not 0 if that failed: half an export is none."""
+    try:
+        say.flush()
+    except OSError as error:
+        say.nobody_reads()
+        say.error(f"not all could be written to stdout: {error.strerror or error}")
+        return code or exits.PROBLEMS
+    return code
 
 
 def _end_soon(code: int) -> None:

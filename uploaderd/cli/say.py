@@ -29,7 +29,7 @@ def data(text: str) -> None:
     try:
         sys.stdout.write(f"{text}\n")
     except BrokenPipeError:
-        _nobody_reads()
+        nobody_reads()
         raise typer.Exit from None
 
 
@@ -102,11 +102,11 @@ def flush() -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _nobody_reads()
+        nobody_reads()
 
 
-def _nobody_reads() -> None:
-    """Let what is still buffered go nowhere."""
+def nobody_reads() -> None:
+    """Let what is still buffered, and all that follows, go nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
