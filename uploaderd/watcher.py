@@ -50,8 +50,8 @@ POLL_SHARE: Final = 20
 """A sweep that takes long is repeated after that many times its own length at the earliest."""
 
 WRITTEN_SECONDS: Final = 3_600.0
-"""How old the last sweep in the ledger may be. The daemon itself tells of each; written down, each would wake
-the disk of a machine at which nothing happens."""
+"""How old the last sweep in the ledger may be while we watch. The daemon itself tells of each; written down,
+each would wake the disk of a machine at which nothing happens."""
 
 UNSEEN: Final = 3
 """Folders that cannot be looked into that are named; the others are counted."""
@@ -104,6 +104,7 @@ class Watcher:
         self._sweeping = asyncio.Lock()
         self._next: asyncio.Task[SweepResult] | None = None
         self._last: SweepResult | None = None
+        self._in_ledger: SweepResult | None = None
         self._sweep_due = asyncio.Event()
         self._stuck_due = -math.inf
         self._written = -math.inf
@@ -209,6 +210,10 @@ class Watcher:
             if self._next is not None:
                 self._next.cancel()
                 self._next = None
+            # Without us the ledger alone knows of it, and so it does until the next generation has swept.
+            if self._last is not None and self._last is not self._in_ledger:
+                with suppress(LedgerError):
+                    await self._write_down(self._last)
 
     # --- hints -----------------------------------------------------------------------------------
 
@@ -338,10 +343,8 @@ class Watcher:
         await self._ledger.run(health.unseen, self._id, self._unseen or None)
 
     async def _completed(self, result: SweepResult, cost: float) -> None:
-        now = self._clock.monotonic()
-        if now - self._written >= WRITTEN_SECONDS:
-            await self._ledger.run(health.swept, self._id)
-            self._written = now
+        if self._clock.monotonic() - self._written >= WRITTEN_SECONDS:
+            await self._write_down(result)
         self._last = result
         log.debug(
             "swept", source=self._name, files=result.files, queued=result.queued, seconds=result.seconds
@@ -352,6 +355,10 @@ class Watcher:
         if self._polling():
             every = min(every, max(POLL_SECONDS, POLL_SHARE * cost))
         self._schedule.ended(self._clock.monotonic(), cost, every)
+
+    async def _write_down(self, result: SweepResult) -> None:
+        await self._ledger.run(health.swept, self._id, result.at)
+        self._written, self._in_ledger = self._clock.monotonic(), result
 
     # --- events, or polling ----------------------------------------------------------------------
 

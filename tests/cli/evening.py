@@ -193,6 +193,6 @@ async def lived_through(evening: Evening) -> None:
     evening.at = NOW - 5 * MINUTE
     await evening.found(b"cam2/17-55.mp4", 3000, held="its key would be that of cam1/17-55.mp4")
     await evening.found(b"cam2/empty.mp4", 0, skipped="empty: the file has no bytes")
-    await run(health.swept, evening.sources["cameras"])
+    await run(health.swept, evening.sources["cameras"], Milliseconds(evening.at))
     await run(health.source_seen, evening.sources["gate"], SourceState.MISSING, None)
     evening.at = NOW

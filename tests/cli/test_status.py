@@ -22,6 +22,7 @@ from uploaderd.config import Config, load
 from uploaderd.errors import LedgerError
 from uploaderd.ledger import connect_readonly, health
 from uploaderd.ledger.lock import Holder
+from uploaderd.model import Milliseconds
 from uploaderd.report import model
 from uploaderd.report.disks import Disk
 from uploaderd.report.status import status
@@ -155,7 +156,7 @@ async def test_an_idle_daemon_is_safe(evening: Evening, conn: sqlite3.Connection
     assert (found["state"], found["reasons"]) == ("SAFE", [])
     assert text(found).startswith("SAFE  nothing waits so far; the first sweep has not ended yet\n")
     for id_ in evening.sources.values():
-        await evening.ledger.run(health.swept, id_)
+        await evening.ledger.run(health.swept, id_, Milliseconds(evening.at))
     found = status(conn, evening.config, HOLDER, LIVE, evening.at)
     assert text(found).startswith("SAFE  everything that was found is at every provider that it requires\n")
 

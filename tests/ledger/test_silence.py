@@ -65,7 +65,7 @@ class Night:
         self.clock.advance(seconds)
         self.bench.hand.at = self.clock.now()
         if sweep:
-            await self.bench.ledger.run(health.swept, self.bench.source)
+            await self.bench.ledger.run(health.swept, self.bench.source, self.clock.now())
         await self._looked()
         self.clock.advance(LOOK_SECONDS)
         self.bench.hand.at = self.clock.now()

@@ -77,7 +77,7 @@ async def test_all_that_there_is_to_be_told_comes_in_its_order(office: Office, r
     await run(health.provider_well, bench.providers["s3_main"])
     office.clock.advance(7200)
     now = office.clock.now()
-    await run(health.swept, bench.source)
+    await run(health.swept, bench.source, now)
     await run(silence.judge, {bench.source: silence.Expected(3_600_000, now, now)})
     await bench.queued(b"again.mp4")
     async with office.at_work(config):

@@ -331,6 +331,13 @@ async def test_a_sweep_that_finds_nothing_new_leaves_the_disk_alone(site: Site) 
     assert log.read_bytes() != written
 
 
+async def test_who_watches_no_more_leaves_the_time_of_the_last_sweep(site: Site) -> None:
+    await site.open()
+    async with site.watching() as watcher:
+        last = await watcher.sweep()
+    assert site.rows("SELECT last_sweep_at FROM sources") == [(last.at,)]
+
+
 async def test_only_what_the_patterns_take(site: Site) -> None:
     await site.open({"cameras": {"include": ["**/*.mp4"], "exclude": ["**/raw/**"]}})
     async with site.watching() as watcher:

@@ -9,7 +9,7 @@ from tests.cli import evening as evenings
 from tests.cli.evening import LIVE, MINUTE, NOW, Evening
 from uploaderd.config import Config
 from uploaderd.ledger import health
-from uploaderd.model import SourceState
+from uploaderd.model import Milliseconds, SourceState
 
 HOUR: Final = 60 * MINUTE
 
@@ -72,7 +72,7 @@ def live(scene: str) -> dict[str, Any]:
 async def _swept(evening: Evening) -> None:
     for source in evening.sources.values():
         await evening.ledger.run(health.source_seen, source, SourceState.OK, 1)
-        await evening.ledger.run(health.swept, source)
+        await evening.ledger.run(health.swept, source, Milliseconds(evening.at))
     evening.at = NOW
 
 

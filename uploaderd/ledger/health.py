@@ -98,9 +98,9 @@ def source_seen(tx: Transaction, source_id: int, state: SourceState, device: int
         tx.event(Event(f"source-{state}", source=name))
 
 
-def swept(tx: Transaction, source_id: int) -> None:
-    """A full scan came to its end: the first of a run, or one an hour."""
-    tx.conn.execute("UPDATE sources SET last_sweep_at = ? WHERE id = ?", (tx.now, source_id))
+def swept(tx: Transaction, source_id: int, at: Milliseconds) -> None:
+    """A full scan came to its end: the first of a run, one an hour, or the last."""
+    tx.conn.execute("UPDATE sources SET last_sweep_at = ? WHERE id = ?", (at, source_id))
 
 
 def unseen(tx: Transaction, source_id: int, folders: str | None) -> None:

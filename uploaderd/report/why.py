@@ -62,7 +62,7 @@ def why(conn: sqlite3.Connection | None, config: Config, holder: Holder | None, 
         mute = silent(config)
         path = _on_disk(config, os.fsencode(wanted), mute)
         if path is not None:
-            return _file(conn, config, holder, path, now)
+            return _file(conn, config, holder, path)
         if (absent := _in_absent_source(config, os.fsencode(wanted), mute)) is not None:
             return absent
         unseen = "".join(f"; source {name} {SILENT}" for name in mute)
@@ -237,9 +237,7 @@ def _in_absent_source(config: Config, wanted: bytes, mute: Collection[str]) -> W
     return None
 
 
-def _file(
-    conn: sqlite3.Connection | None, config: Config, holder: Holder | None, path: bytes, now: int
-) -> Why:
+def _file(conn: sqlite3.Connection | None, config: Config, holder: Holder | None, path: bytes) -> Why:
     # Only here, because it brings the checksums' C library: 30 ms that a known recording need not wait for.
     from uploaderd.clock import SystemClock
     from uploaderd.finished import Judge
@@ -265,7 +263,7 @@ def _file(
         return answer
     _add_verdict(answer, verdict, source, path)
     if verdict.finished_by is not None:
-        answer.next = _found_when(conn, name, source, now)
+        answer.next = _found_when(conn, name, source)
     _add_ledger(answer, config)
     if holder is None:
         _no_daemon(answer)
@@ -321,16 +319,14 @@ def _add_verdict(answer: Why, verdict: Verdict, source: Source, path: bytes) -> 
         answer.gates.append(Gate("empty", False, 'it has no bytes, and empty = "skip"'))
 
 
-def _found_when(conn: sqlite3.Connection | None, name: str, source: Source, now: int) -> str:
+def _found_when(conn: sqlite3.Connection | None, name: str, source: Source) -> str:
     swept = (
         next((row.last_sweep_at for row in read.sources(conn) if row.name == name), None) if conn else None
     )
     if swept is None:
         return "it is queued by the first sweep"
-    due = swept + int(source.sweep_every * 1000)
-    # Later sweeps need not be in the ledger (`watcher.WRITTEN_SECONDS`).
-    when = _when(due, now) if due > now else f"within {span(source.sweep_every)}"
-    return f"it is queued by the next sweep at the latest, {when}"
+    # Later sweeps need not be in the ledger (`watcher.WRITTEN_SECONDS`), so the next may be due later.
+    return f"it is queued by the next sweep at the latest, within {span(source.sweep_every)}"
 
 
 def _when(at: int | None, now: int) -> str:
