@@ -73,18 +73,21 @@ class Looks:
 
     async def look(self, remembered: int | None) -> Root:
         """The root as it is now; missing, too, while it does not answer. `remembered`: see `look_at_root`."""
-        # What a look came to that was given up may be long past.
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(
-                on_own_thread(lambda: look_at_root(self._path, remembered)), name="root"
-            )
-        looking = self._looking
-        # A look that hangs stays the only one: each would keep a thread for good.
-        if not (await asyncio.wait((looking,), timeout=ANSWER_SECONDS))[0]:
-            return Root(missing=SILENT)
-        return looking.result()
+        while True:
+            # What a look came to that was given up may be long past.
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(
+                    on_own_thread(lambda: look_at_root(self._path, remembered)), name="root"
+                )
+            looking = self._looking
+            # A look that hangs stays the only one: each would keep a thread for good.
+            if not (await asyncio.wait((looking,), timeout=ANSWER_SECONDS))[0]:
+                return Root(missing=SILENT)
+            if not looking.cancelled():  # else closed by another, who has nothing to do with us
+                return looking.result()
 
     def close(self) -> None:
+        """Leave no look behind. Whoever waits for it still begins another."""
         if self._looking is not None:
             self._looking.cancel()
 

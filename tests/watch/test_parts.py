@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from uploaderd.ledger.beside import Present
 from uploaderd.model import FileIdentity, FoundBy
 from uploaderd.mounts import Mount, mount_of
 from uploaderd.patterns import Belonging, Patterns
-from uploaderd.root import look_at_root
+from uploaderd.root import Looks, look_at_root
 from uploaderd.schedule import FOLDERS, SECOND_LOOK, SHARE, Schedule
 from uploaderd.walk import Found, Tally, below_links, strangers, walk
 
@@ -322,6 +323,14 @@ def test_roots_that_are_not_there(tmp_path: Path) -> None:
     empty.mkdir()
     assert look_at_root(os.fsencode(empty), None).missing == ""
     assert look_at_root(os.fsencode(empty), os.stat(empty).st_dev).missing == ""
+
+
+async def test_who_looks_at_the_root_is_not_cancelled_with_another_who_does(tmp_path: Path) -> None:
+    looks = Looks(os.fsencode(tmp_path))
+    looking = asyncio.create_task(looks.look(None))
+    await asyncio.sleep(0)
+    looks.close()
+    assert (await looking).missing == ""
 
 
 def test_mounts_are_told_apart(tmp_path: Path) -> None:
