@@ -109,7 +109,6 @@ def _written(code: int) -> int:
     try:
         say.flush()
     except OSError as error:
-        say.nobody_reads()
         say.error(f"not all could be written to stdout: {error.strerror or error}")
         return code or exits.PROBLEMS
     return code

@@ -29,7 +29,7 @@ def data(text: str) -> None:
     try:
         sys.stdout.write(f"{text}\n")
     except BrokenPipeError:
-        nobody_reads()
+        _nobody_reads()
         raise typer.Exit from None
 
 
@@ -98,14 +98,21 @@ def coloured() -> bool:
 
 
 def flush() -> None:
-    """Write out what is still buffered, before the interpreter does and complains of a closed pipe."""
+    """Write out what is still buffered, before the interpreter does and complains of a closed pipe.
+
+    Raises:
+        OSError: the disk is full, say.
+    """
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        nobody_reads()
+        _nobody_reads()
+    except OSError:
+        _nobody_reads()  # else it fails, and is told, once more at the end
+        raise
 
 
-def nobody_reads() -> None:
+def _nobody_reads() -> None:
     """Let what is still buffered, and all that follows, go nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
