@@ -9,7 +9,8 @@ has none) into .venv and .cache. As root, on Debian or Ubuntu, it also installs 
 a Debian and build an image (tests/home) and that look at the status page in a browser (tests/web); anywhere
 else those are left out, as are the check of the alert rules where there is no dpkg to unpack promtool, and
 that for known vulnerabilities where no service tells them. Run by root, all others must run; run by anybody
-else, those that mount, become another user or set the kernel's limits are left out, and named at the end.
+else, those that mount, become another user or set the kernel's limits are left out, and named at the end;
+but not where CI=true is set: there nothing may be left out unseen, and they fail.
 This file is read by whatever `python3` is, so it keeps to old syntax and the standard library.
 """
 
