@@ -43,7 +43,8 @@ class Listener:
         source: its name, for the log.
         path: the root's.
         clock: waits.
-        root: tells how the root is now; None before anybody looked, or while events are not wanted.
+        root: tells how the root is now, by the same object for as long as nothing changes; None before
+            anybody looked, or while events are not wanted.
         heard: takes what changed.
         doubt: is called when something may have been missed.
     """
@@ -136,6 +137,6 @@ class Listener:
                     await self._heard(batch)
                 if self._clock.monotonic() - began > STEADY_SECONDS:
                     self._failures = 0
-                now = self._root()
-                if self._anew or now is None or (now.device, now.inode) != (root.device, root.inode):
+                # A disk that came back is not heard through the watches of before.
+                if self._anew or self._root() is not root:
                     return

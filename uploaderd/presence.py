@@ -35,7 +35,8 @@ class Presence:
         self._looks = Looks(path)
         self._remembered: int | None = None
         self.root: Root | None = None
-        """None until it was looked at."""
+        """None until it was looked at. The same object for as long as nothing changes: that of a disk that
+        went and came back is another one, though its numbers are the same."""
 
     @property
     def missing(self) -> str:
@@ -80,7 +81,8 @@ class Presence:
                 )
             elif before is not None:
                 log.info("the source is there again", source=self._name, path=text_of(self._path))
-        self.root = root  # only now: what the ledger could not take is told again
+        if before != root:
+            self.root = root  # only now: what the ledger could not take is told again
         if not root.missing:
             self._remembered = root.device
             if before is not None and before != root:

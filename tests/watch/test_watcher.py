@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,27 @@ async def test_a_recorder_of_names_that_are_not_utf_8_does_not_cost_its_neighbou
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert max(clock.slept) < PAUSES[2]
+
+
+async def test_a_disk_that_was_away_for_a_moment_is_listened_to_anew(site: Site) -> None:
+    """Mounted again it has the numbers that it had; the watches of before hear nothing of it."""
+    await site.open()
+    root = look_at_root(bytes(site.root), None)
+    doubts: list[bool] = []
+
+    async def heard(_batch: Hints) -> None: ...
+
+    def doubt() -> None:
+        doubts.append(listener.listening)
+
+    listener = Listener("cameras", bytes(site.root), SystemClock(), lambda: root, heard, doubt)
+    task = asyncio.create_task(listener.run())
+    await until(lambda: task.done() or listener.listening)
+    root = replace(root)
+    await until(lambda: task.done() or doubts == [True, False, True], "another watch")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
 
 
 async def test_links_are_not_followed(site: Site) -> None:
