@@ -22,7 +22,7 @@ from uploaderd.cleanup import Cleaner
 from uploaderd.clock import Clock
 from uploaderd.config import Config, DirectoryProvider
 from uploaderd.copies import CleanupProvider
-from uploaderd.errors import LedgerBroken, LedgerFull, LocalFault
+from uploaderd.errors import LocalFault
 from uploaderd.expecting import Expecting
 from uploaderd.finished import writer_has
 from uploaderd.intake import Intake, IntakeProvider
@@ -39,6 +39,7 @@ from uploaderd.providers.bounds import bounds
 from uploaderd.retention import Retention
 from uploaderd.retry import Backoff
 from uploaderd.sampling import Sampling
+from uploaderd.supervising import supervise
 from uploaderd.telling import Telling
 from uploaderd.upload import Wishes
 from uploaderd.waiting import Pause, unless
@@ -46,10 +47,6 @@ from uploaderd.watcher import Watcher
 from uploaderd.worker import Pool
 
 log = get_logger(__name__)
-
-RESTART_SECONDS: Final = (1.0, 5.0, 15.0, 60.0)
-"""Pauses before a part of the daemon that failed unexpectedly is begun again."""
-
 
 LAST_WORDS_SECONDS: Final = 3.0
 """What webhooks may take when all else has ended."""
@@ -259,6 +256,9 @@ class Generation:
             for task in late:
                 task.cancel()
 
+    async def _supervise(self, what: str, run: Callable[[], Awaitable[None]]) -> None:
+        await supervise(what, run, self._clock, self._stopping)
+
     async def _watch(self, name: str) -> None:
         # What a crash left aside has its name again before anybody can miss it.
         await self.cleaners[name].settle()
@@ -272,25 +272,6 @@ class Generation:
             await unless(pause.begun, run())
             if not pause.on:
                 return
-
-    async def _supervise(self, what: str, run: Callable[[], Awaitable[None]]) -> None:
-        """Begin a part of the daemon again if it fails: one part's bug must not stop the others."""
-        failures = 0
-        while True:
-            try:
-                await run()
-                return
-            except LedgerBroken:
-                raise
-            except LedgerFull:
-                pass  # which the ledger has said; it goes on where it was
-            except Exception:
-                log.exception("a part of the daemon failed; it begins again", part=what)
-            if self._stopping.is_set():
-                return
-            pause = RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)]
-            failures += 1
-            await self._clock.sleep(pause)
 
     def _pool(self, name: str, registered: Registered) -> Pool:
         config = self.config.providers[name]

@@ -23,17 +23,19 @@ async def first_of(*waits: Awaitable[object]) -> None:
 async def unless(event: asyncio.Event, work: Awaitable[object]) -> None:
     """Do the work, unless the event comes before its end: then it is cancelled, and waited for.
 
-    What the work raises is raised.
+    What the work raises is raised, CancelledError too if it was not cancelled from here.
     """
     task, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    by_itself = False
     try:
         await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+        by_itself = task.done()
     finally:
         waiting.cancel()
         if not task.done():
             task.cancel()
             await asyncio.wait((task,))
-    if not task.cancelled():
+    if by_itself or not task.cancelled():
         task.result()
 
 

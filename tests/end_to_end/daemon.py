@@ -20,6 +20,7 @@ BUGS: Final = frozenset(
     {
         "a log line could not be written",
         "a part of the daemon failed; it begins again",
+        "a part of the daemon was cut off by a mistake; it begins again",
         "an upload ended unexpectedly",
         "crashed: an error that nothing expected",
         "a thread crashed: an error that nothing expected",
