@@ -268,7 +268,7 @@ class Azure:
         writing. The block is never committed, always the same one, and expires.
         """
         prefix = f"{self._config.prefix}/" if self._config.prefix else ""
-        with self._classified("a trial write"):
+        with self._classified(f"a trial write to {self.target}"):
             identifier = wire.block_id(_PROBE_TOKEN, 1)
             await self._blob(f"{prefix}.uploaderd-probe").stage_block(identifier, b"\n", length=1)
 

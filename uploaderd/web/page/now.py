@@ -69,7 +69,7 @@ def counts(status: Status) -> Html:
         ("Safe", found["safe"], f"of {count(found['total'], 'recording')}", "safe", Tone.PLAIN),
         ("Waiting", found["waiting"], waiting, "waiting", Tone.PLAIN),
         (
-            "Need a person", found["alarming"], alarming or "none", None,
+            "Need a person", found["alarming"], alarming or "no recording", None,
             Tone.BAD if found["alarming"] else Tone.PLAIN,
         ),
     )  # fmt: skip
