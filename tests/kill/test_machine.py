@@ -41,7 +41,7 @@ from uploaderd.worker import Pool
 
 T = TypeVar("T")
 
-EXAMPLES: Final = int(os.environ.get("TESTS_EXAMPLES", "15"))
+EXAMPLES: Final = int(os.environ.get("TESTS_EXAMPLES", "10"))
 PATHS: Final = st.sampled_from(["a.mp4", "b.mp4", "c/d.mp4"])
 CONTENTS: Final = st.binary(min_size=1, max_size=3 * PART_SIZE + 1)
 LONG: Final = st.binary(min_size=2 * PART_SIZE + 1, max_size=3 * PART_SIZE)

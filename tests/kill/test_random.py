@@ -21,7 +21,7 @@ from tests.kill.figures import Record
 from tests.strict import Fault, Kind, StrictServer
 from uploaderd.ledger.chain import broken_at
 
-KILLS: Final = int(os.environ.get("TESTS_KILLS", "20"))
+KILLS: Final = int(os.environ.get("TESTS_KILLS", "14"))
 SEED: Final = int(os.environ.get("TESTS_SEED", "1"))
 RECORDINGS: Final = 50
 REQUESTS: Final = 380
