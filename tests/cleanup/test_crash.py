@@ -39,7 +39,7 @@ WRITING: Final = ("fdatasync", "pwrite64")
 EVERY: Final = bool(os.environ.get("TESTS_EVERY"))
 TRIES: Final = 10
 """Strace counts the calls of each thread by itself, and two threads share a removal: one may make too few."""
-SAMPLE: Final = 6
+SAMPLE: Final = 4
 """Of calls that SQLite makes by the hundred; all of them with `TESTS_EVERY`."""
 
 
