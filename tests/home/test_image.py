@@ -202,7 +202,7 @@ async def test_what_is_left_when_the_time_runs_out_is_said(pod: Pod, tmp_path: P
     words.chmod(0o666)
     bot = recorder(pod.recordings / "meeting.mp4")
     try:
-        container = pod.container(DAEMON__DRAIN_TIMEOUT="2s")
+        container = pod.container(DAEMON__DRAIN_TIMEOUT="6s")
         container.folders = {**container.folders, "/dev/termination-log": words}
         with container:
             await container.says("provider opened")
