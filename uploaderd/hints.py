@@ -31,7 +31,7 @@ BEAT_MS: Final = 500
 """How long nothing may change until the library says so. The first time, that shows that the watch stands."""
 
 BEATS: Final = 4
-"""So many of these are one empty set. To wake the loop each time was a third of what an idle daemon took."""
+"""So many of these are one empty set. Waking the loop each time was a quarter of an idle daemon's work."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _QUEUE: Final = Path("/proc/sys/fs/inotify/max_queued_events")

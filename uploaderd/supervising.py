@@ -15,6 +15,10 @@ log = get_logger(__name__)
 RESTART_SECONDS: Final = (1.0, 5.0, 15.0, 60.0)
 """Pauses before a part that failed unexpectedly is begun again."""
 
+_HINT: Final = (
+    "the ledger knows what is to be done; if this comes again, restart the daemon, and report its traceback"
+)
+
 
 async def supervise(
     what: str, run: Callable[[], Awaitable[None]], clock: Clock, stopping: asyncio.Event
@@ -37,9 +41,11 @@ async def supervise(
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
             # A TaskGroup takes it for an end in good order, and nobody would ever hear of it.
-            log.exception("a part of the daemon was cut off by a mistake; it begins again", part=what)
+            log.exception(
+                "a part of the daemon was cut off by a mistake; it begins again", part=what, hint=_HINT
+            )
         except Exception:
-            log.exception("a part of the daemon failed; it begins again", part=what)
+            log.exception("a part of the daemon failed; it begins again", part=what, hint=_HINT)
         if stopping.is_set():
             return
         pause = RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)]
