@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.provider_directory.nas import KEY, PART, begun, directory
 from uploaderd.errors import Fault, SessionGone
 from uploaderd.model import FailureClass
 from uploaderd.providers.directory import Directory
+from uploaderd.providers.directory_tree import Target
 from uploaderd.reader import OpenRecording
 
 
@@ -67,6 +69,30 @@ async def test_a_folder_that_was_used_before_must_have_its_marker(target: Path) 
     assert (caught.value.failure, caught.value.code) == (FailureClass.PROVIDER, "no-marker")
     assert list(target.iterdir()) == []
     await provider.aclose()
+
+
+async def test_a_marker_that_another_thread_makes_right_after_the_look_is_not_gone(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the first uploads ever begin at once."""
+    tree = Target(target, require_mount=False, expect_marker=False)
+    looked: list[str | bytes] = []
+    stat = os.stat
+
+    def overtaken(path: str | bytes, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> object:
+        try:
+            return stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+        except FileNotFoundError:
+            if not looked:
+                looked.append(path)
+                with tree.opened(writing=True):
+                    pass
+            raise
+
+    monkeypatch.setattr(os, "stat", overtaken)
+    with tree.opened(writing=True):
+        assert looked == [b".uploaderd/marker"]
+    assert (target / ".uploaderd" / "marker").exists()
 
 
 async def test_an_absent_folder_is_never_made_and_heals(tmp_path: Path) -> None:

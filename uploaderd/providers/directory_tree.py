@@ -79,6 +79,7 @@ class Target:
             os.close(root)
 
     def _look_for_marker(self, root: int, *, writing: bool) -> None:
+        expected = self._expect_marker  # before the look: another thread may make the marker right after it
         try:
             os.stat(OWN + b"/" + MARKER, dir_fd=root, follow_symlinks=False)
         except FileNotFoundError:
@@ -86,7 +87,7 @@ class Target:
         else:
             self._expect_marker = True
             return
-        if self._expect_marker:
+        if expected:
             raise Fault(
                 f"the marker .uploaderd/marker in {str(self.path)!r} is gone: is the mount there?",
                 failure=FailureClass.PROVIDER,
