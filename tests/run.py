@@ -71,8 +71,12 @@ def main(arguments: list[str]) -> int:
 
 
 def all_of_it() -> list[str]:
-    """The whole suite, two files of tests at a time, none of the few long tests kept for the end."""
-    return ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--durations", "25"]
+    """The whole suite, none of the few long tests kept for the end.
+
+    One file of tests more at a time than there are cores: much of it waits.
+    """
+    workers = min(os.cpu_count() or 1, 4) + 1
+    return [f"-n{workers}", "--dist=loadfile", "--no-loadscope-reorder", "--durations=25"]
 
 
 def make_environment() -> None:
@@ -189,21 +193,30 @@ def install_system_packages() -> None:
 
 
 def fetch_promtool() -> None:
-    """Prometheus' checker of alert rules, out of its Debian package; installed, that would be a service."""
+    """Prometheus' checker of alert rules, out of its Debian package; installed, that might be a service."""
     folder = CACHE / "promtool"
     if shutil.which("promtool") or folder.exists() or shutil.which("dpkg-deb") is None:
         return
-    making = CACHE / "promtool-making"
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(parents=True)
     say("fetching promtool")
-    if subprocess.run(["apt-get", "--quiet", "download", "prometheus"], cwd=making, check=False).returncode:
+    if not downloaded_promtool(folder):
         run(["apt-get", "update", "--quiet"], may_fail=True)
-        subprocess.run(["apt-get", "--quiet", "download", "prometheus"], cwd=making, check=False)
-    for package in making.glob("prometheus_*.deb"):
-        if run(["dpkg-deb", "--extract", package, making], may_fail=True) == 0:
-            package.unlink()
+        downloaded_promtool(folder)
+
+
+def downloaded_promtool(folder: Path) -> bool:
+    """Whether it could be had. Debian 13 gave it a package of its own; before, it is in the other."""
+    for package in ("promtool", "prometheus"):
+        making = CACHE / "promtool-making"
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(parents=True)
+        subprocess.run(["apt-get", "--quiet", "download", package], cwd=making, check=False)
+        for archive in making.glob("*.deb"):
+            run(["dpkg-deb", "--extract", archive, making], may_fail=True)
+            archive.unlink()
+        if (making / "usr" / "bin" / "promtool").exists():
             making.rename(folder)
+            return True
+    return False
 
 
 def npm_command() -> list[str | Path]:

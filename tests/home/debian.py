@@ -24,8 +24,8 @@ from tests.needs import lacking
 
 ROOT: Final = Path(__file__).parents[2]
 CACHE: Final = ROOT / ".cache" / "home"
-RELEASE: Final = "bookworm"
-PYTHON: Final = "3.11.2"
+RELEASE: Final = os.environ.get("TESTS_DEBIAN", "bookworm")
+PYTHON: Final = {"bookworm": "3.11.2", "trixie": "3.13.5"}[RELEASE]
 """Of that release."""
 PACKAGES: Final = "systemd,systemd-sysv,dbus,python3,python3-venv,procps,ca-certificates"
 HERE: Final = platform.machine()
@@ -48,22 +48,22 @@ def needs(*tools: str) -> None:
         lacking(f"not installed: {', '.join(missing)} (python3 tests/run.py --setup installs them on Debian)")
 
 
-def base(machine: str = HERE) -> Path:
+def base(machine: str = HERE, release: str = RELEASE) -> Path:
     """The root, made if it is not there yet. It takes a minute, and an archive to fetch from."""
-    kept = CACHE / f"{RELEASE}-{machine}-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:8]}"
+    kept = CACHE / f"{release}-{machine}-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:8]}"
     if kept.exists():
         return kept
     with _alone():
         if not kept.exists():
-            _make(kept, machine)
+            _make(kept, machine, release)
     return kept
 
 
-def _make(kept: Path, machine: str) -> None:
+def _make(kept: Path, machine: str, release: str) -> None:
     # Under another name first: one that was not finished must not be taken for one.
     making = CACHE / f"making-{os.getpid()}"
     command = ["debootstrap", f"--arch={architecture(machine)}", "--variant=minbase", f"--include={PACKAGES}"]
-    done = run([*command, RELEASE, making], timeout=900)
+    done = run([*command, release, making], timeout=900)
     (making / "var" / "log" / "debootstrap.log").write_text(done)
     shutil.rmtree(making / "var" / "cache" / "apt")
     (making / "usr" / "bin" / "python").symlink_to("python3")  # as the official Python images have it
@@ -134,12 +134,7 @@ def applicable(lock: str, machine: str) -> str:
 @contextmanager
 def copy(folder: Path) -> Iterator[Path]:
     """A root of one's own, with the checkout in /usr/src/uploaderd and the wheels in /wheels."""
-    parts = [folder / name for name in ("upper", "work", "root")]
-    for part in parts:
-        part.mkdir()
-    upper, work, root = parts
-    run(["mount", "-t", "overlay", "overlay", f"-olowerdir={base()},upperdir={upper},workdir={work}", root])
-    try:
+    with layered(base(), folder) as root:
         checkout = root / "usr" / "src" / "uploaderd"
         checkout.mkdir(parents=True)
         for name in SHIPPED:
@@ -154,6 +149,18 @@ def copy(folder: Path) -> Iterator[Path]:
             yield root
         finally:
             run(["umount", root / "wheels"])
+
+
+@contextmanager
+def layered(lower: Path, folder: Path) -> Iterator[Path]:
+    """A root that may be changed, over one that is kept. What changes is in the folder."""
+    parts = [folder / name for name in ("upper", "work", "root")]
+    for part in parts:
+        part.mkdir()
+    upper, work, root = parts
+    run(["mount", "-t", "overlay", "overlay", f"-olowerdir={lower},upperdir={upper},workdir={work}", root])
+    try:
+        yield root
     finally:
         run(["umount", root])
 
