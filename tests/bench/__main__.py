@@ -19,7 +19,7 @@ from typing import Any, Final
 from tests.bench import certificate, check
 from tests.bench.bench import Bench
 from tests.bench.measures import ASKED_FOR, MEASURES
-from tests.bench.setup import SetupError, Tools, prepared
+from tests.bench.setup import INTERPRETER, SetupError, Tools, prepared
 
 _ROOT: Final = Path(__file__).parents[2]
 
@@ -86,6 +86,7 @@ def _machine(tools: Tools) -> dict[str, Any]:
         "memory_kib": int(memory),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "interpreter": INTERPRETER,
         "load": os.getloadavg(),
         "peers": tools.versions(),
     }

@@ -19,6 +19,8 @@ _HERE: Final = Path(__file__).parent
 _PEERS: Final = ("awscli", "azure-storage-blob", "google-cloud-storage", "obstore", "s5cmd")
 _DEBIAN: Final = {"gcc": "gcc", "rclone": "rclone"}
 """Programs, and the packages that bring them."""
+INTERPRETER: Final = os.path.realpath(sys.executable)
+"""One for uploaderd and for the peers in Python: how it was built is a fifth of what they all cost."""
 
 
 class SetupError(Exception):
@@ -77,12 +79,13 @@ def _build(program: Path, sources: list[Path], headers: list[Path], *libraries: 
 def _peers(environment: Path) -> Path:
     bin_ = environment / "bin"
     stamp = environment / "installed"
-    if not stamp.exists() or stamp.read_text() != " ".join(_PEERS):
+    wanted = " ".join((INTERPRETER, *_PEERS))
+    if not stamp.exists() or stamp.read_text() != wanted:
         _say(f"installing {', '.join(_PEERS)}")
         subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
         pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
         subprocess.run([bin_ / "python", *pip, *_PEERS], check=True)
-        stamp.write_text(" ".join(_PEERS))
+        stamp.write_text(wanted)
     return bin_
 
 
