@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -443,7 +444,8 @@ async def test_a_truncated_recording_is_flagged_and_sent(tmp_path: Path) -> None
     path = place.write("a.mp4")
     assert await offered(place, path) == Settled.QUEUED
     assert told(place, path) == ("waiting", None, None, f"it looks truncated: {CUT}", 2)
-    (row,) = read.at_path(connect_readonly(place.ledger.path), "cameras", path)
+    with closing(connect_readonly(place.ledger.path)) as conn:
+        (row,) = read.at_path(conn, "cameras", path)
     assert recording(row, place.config)["doubt"] == f"it looks truncated: {CUT}"
     assert place.rows("SELECT count(*) FROM events WHERE kind = 'doubtful'") == [(1,)]
     await place.ledger.close()

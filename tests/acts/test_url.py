@@ -86,8 +86,9 @@ async def test_each_provider_gives_one_that_ends_when_it_says(
     assert all(set(one["detail"]) == {"expires_at"} for one in told), "never the URL"  # type: ignore[call-overload]
     # Once the time is up, it is.
     endpoint.clock.offset = 180
-    with pytest.raises(HTTPError, match="403"):
+    with pytest.raises(HTTPError, match="403") as refused:
         await fetched(only_url(said))
+    refused.value.close()
 
 
 async def test_the_order_is_kept_and_who_is_slow_gone_or_down_is_passed_over(

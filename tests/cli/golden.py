@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from difflib import unified_diff
 from pathlib import Path
 
 FILES = Path(__file__).parent / "golden"
@@ -18,4 +19,7 @@ def same(name: str, text: str, folder: Path) -> None:
     if os.environ.get("TESTS_GOLDEN") == "write":
         FILES.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
-    assert text == file.read_text(encoding="utf-8")
+    kept = file.read_text(encoding="utf-8")
+    assert text == kept, "\n".join(
+        unified_diff(kept.splitlines(), text.splitlines(), name, "said", "", "", 1)
+    )

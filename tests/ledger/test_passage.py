@@ -42,6 +42,9 @@ class Machine:
         """By the wall's clock, and in truth."""
         self.start(wall)
 
+    def close(self) -> None:
+        self.conn.close()
+
     def start(self, wall: int) -> None:
         """The machine starts, with its clock somewhere."""
         self.starts += 1
@@ -104,62 +107,62 @@ deeds = st.one_of(
 @settings(max_examples=400, deadline=None)
 @given(walls, st.lists(deeds, max_size=40), st.sampled_from([HOUR, DAY]))
 def test_nothing_is_ripe_before_its_time(wall: int, course: list[tuple[str, Any]], keep: int) -> None:
-    machine = Machine(wall)
-    for deed, value in course:
-        match deed:
-            case "pass":
-                machine.pass_by(value)
-            case "safe":
-                machine.transaction(safe=True, commit=value)
-            case "set":
-                machine.wall = value
-                machine.transaction(commit=False)
-            case "step":
-                machine.wall = max(0, machine.wall + value)
-                machine.transaction(commit=False)  # a full disk: what was found out is found out again
-            case "start":
-                machine.start(value)
-            case "begin":
-                machine.begin()
-            case _:
-                machine.transaction(commit=value)
-        assert min(machine.went(keep), default=keep) >= keep - STEP_MS
+    with closing(Machine(wall)) as machine:
+        for deed, value in course:
+            match deed:
+                case "pass":
+                    machine.pass_by(value)
+                case "safe":
+                    machine.transaction(safe=True, commit=value)
+                case "set":
+                    machine.wall = value
+                    machine.transaction(commit=False)
+                case "step":
+                    machine.wall = max(0, machine.wall + value)
+                    machine.transaction(commit=False)  # a full disk: what was found out is found out again
+                case "start":
+                    machine.start(value)
+                case "begin":
+                    machine.begin()
+                case _:
+                    machine.transaction(commit=value)
+            assert min(machine.went(keep), default=keep) >= keep - STEP_MS
 
-    # And whatever was done, all is ripe once enough has passed by a clock that is right.
-    machine.wall = 3 * NOW
-    machine.transaction()
-    machine.pass_by(keep + 2 * STEP_MS)
-    assert len(machine.went(keep)) == len(machine.safe)
+        # And whatever was done, all is ripe once enough has passed by a clock that is right.
+        machine.wall = 3 * NOW
+        machine.transaction()
+        machine.pass_by(keep + 2 * STEP_MS)
+        assert len(machine.went(keep)) == len(machine.safe)
 
 
 def test_by_a_clock_that_is_right_it_is_ripe_to_the_millisecond() -> None:
-    machine = Machine(NOW)
-    machine.transaction(safe=True)
-    machine.pass_by(DAY - 1)
-    assert machine.went(DAY) == []
-    machine.begin()
-    machine.pass_by(1)
-    assert machine.went(DAY) == [DAY]
+    with closing(Machine(NOW)) as machine:
+        machine.transaction(safe=True)
+        machine.pass_by(DAY - 1)
+        assert machine.went(DAY) == []
+        machine.begin()
+        machine.pass_by(1)
+        assert machine.went(DAY) == [DAY]
 
 
 def test_a_restart_of_the_daemon_loses_no_time_and_one_of_the_machine_only_what_it_was_off() -> None:
-    machine = Machine(NOW)
-    machine.transaction(safe=True)
-    machine.pass_by(10 * HOUR)
-    machine.begin()
-    machine.pass_by(10 * HOUR)
-    machine.transaction(safe=True)
-    machine.start(machine.wall + 100 * DAY)
-    machine.transaction()
-    machine.pass_by(4 * HOUR)
-    assert machine.went(DAY) == [DAY]
+    with closing(Machine(NOW)) as machine:
+        machine.transaction(safe=True)
+        machine.pass_by(10 * HOUR)
+        machine.begin()
+        machine.pass_by(10 * HOUR)
+        machine.transaction(safe=True)
+        machine.start(machine.wall + 100 * DAY)
+        machine.transaction()
+        machine.pass_by(4 * HOUR)
+        assert machine.went(DAY) == [DAY]
 
 
 def test_before_it_was_counted_the_wall_alone_tells() -> None:
     """As in a ledger that an older version wrote."""
-    machine = Machine(NOW)
-    machine.safe = [(NOW - 2 * DAY, -2 * DAY), (NOW - HOUR, -HOUR)]
-    assert machine.went(DAY) == [2 * DAY]
+    with closing(Machine(NOW)) as machine:
+        machine.safe = [(NOW - 2 * DAY, -2 * DAY), (NOW - HOUR, -HOUR)]
+        assert machine.went(DAY) == [2 * DAY]
 
 
 @pytest.mark.parametrize("command", [["run", "--until-safe"], ["ensure"]])

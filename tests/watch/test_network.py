@@ -102,8 +102,9 @@ async def test_a_mount_that_hangs_is_missing_until_it_answers_again(
         try:
             await until(lambda: task.done() or watcher.settled, "the first sweep")
             server.send_signal(signal.SIGSTOP)
-            await until(lambda: task.done() or state() == "missing", "the alarm")
+            await until(lambda: task.done() or watcher.state["missing"] is not None, "the alarm")
             assert "does not answer" in str(watcher.state["missing"])
+            assert state() == "missing"
             server.send_signal(signal.SIGCONT)
             await until(lambda: task.done() or state() == "ok", "the answer")
             (elsewhere / "a.mp4").write_bytes(b"recorded meanwhile")
