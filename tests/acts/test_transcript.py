@@ -86,6 +86,9 @@ async def test_what_the_acting_commands_say(box: Box) -> None:
     await typed.types("retry")
     await typed.types("ensure")
     await typed.types("ensure", "--force", "3.ts")
+    with box.run() as daemon:  # copies to spare are nothing that `ensure` waits for
+        await daemon.says("provider opened")
+        await box.until(lambda: {row.state for row in box.uploads("new").values()} == {"verified"})
     await typed.types("verify", "--deep")
     box.providers["old"]["enabled"] = False
     box.write()
