@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from uploaderd.config import DirectoryProvider
+from uploaderd.config import AzureProvider, DirectoryProvider, GcsProvider, S3Provider
 from uploaderd.errors import Fault
 from uploaderd.providers import open_provider
 
@@ -65,3 +65,26 @@ def test_a_missing_library_is_said_plainly(module: str, code: str) -> None:
     assert said.startswith("provider "), "it pauses, and the others go on"
     assert module in said
     assert "not installed" in said and "pip install" in said
+
+
+@pytest.mark.parametrize(
+    ("config", "guards"),
+    [
+        (S3Provider(type="s3", bucket="b", region="eu-west-1"), True),
+        (S3Provider(type="s3", bucket="b", endpoint_url="https://minio.example", region="r"), False),
+        (AzureProvider(type="azure", account="a", container="c"), True),
+        (
+            AzureProvider(type="azure", account="a", container="c", endpoint_url="https://azurite.example/a"),
+            False,
+        ),
+        (GcsProvider(type="gcs", bucket="b", anonymous=True), True),
+        (GcsProvider(type="gcs", bucket="b", anonymous=True, endpoint_url="https://emulator.example"), False),
+    ],
+    ids=lambda value: getattr(value, "type", value),
+)
+async def test_only_the_services_themselves_are_taken_to_guard_their_keys(
+    config: S3Provider | AzureProvider | GcsProvider, guards: bool
+) -> None:
+    provider = await open_provider("cloud", config)
+    assert provider.limits.guards_keys is guards
+    await provider.aclose()

@@ -40,6 +40,7 @@ from uploaderd.reader import OpenRecording
 from uploaderd.send import STALL_SECONDS, Conditions, Progress
 from uploaderd.standing import Standing, told
 from uploaderd.upload import Outcome, Upload, Wishes
+from uploaderd.vacancy import Vacancy
 
 log = get_logger(__name__)
 
@@ -108,6 +109,7 @@ class Attempts:
         self._max_parts = max_parts
         self._allowance = allowance
         self._lanes = lanes
+        self._vacancy = Vacancy()
         self._backoff = backoff
         self._timeout = timeout
         self._part_rate: float | None = None
@@ -175,6 +177,7 @@ class Attempts:
             stall_seconds=self._surroundings.stall_seconds,
             allowance=self._allowance,
             lanes=self._lanes,
+            vacancy=self._vacancy,
         )
         book = UploadBook(self._ledger, claim, self._id)
         wishes = self._surroundings.wishes(claim, self._rate())

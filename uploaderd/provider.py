@@ -25,6 +25,8 @@ class Limits:
     ours, so a held part whose receipt was lost need not be sent again.
     `expires_days`: sessions cannot be aborted, and end by themselves after so many days; 0: they can be.
     `wants_md5`: nothing better than an MD5 can be compared, so the reader computes it too.
+    `guards_keys`: a write that has to be the first at its key is refused where an object is, as the
+    service promises or was seen to do; nobody need look before. Some stores ignore that condition.
     """
 
     max_single: int
@@ -36,6 +38,7 @@ class Limits:
     ordered: bool = False
     proves_whole: bool = False
     wants_md5: bool = False
+    guards_keys: bool = False
     expires_days: int = 0
     max_key_bytes: int = 1024
     max_key_component_bytes: int | None = None

@@ -22,6 +22,7 @@ from uploaderd.model import Checksum, FailureClass, HeldPart, Part, Session
 from uploaderd.provider import Provider
 from uploaderd.reader import Body, OpenRecording
 from uploaderd.retry import PART_TRIES, PARTS
+from uploaderd.vacancy import Vacancy
 
 STALL_SECONDS: Final = 60.0
 """Without a window taken or a reply given for so long, a part is given up. HTTP libraries bound
@@ -62,7 +63,7 @@ class Conditions:
 
     `pace` is awaited before each window with its size; `stopping` is set when the daemon wants to end:
     parts in flight finish, no further one begins. `allowance` is what the provider may use of the link;
-    `lanes` are shared by all its uploads, one for each request with a body.
+    `lanes` are shared by all its uploads, one for each request with a body, as `vacancy` is.
     """
 
     max_parts: int
@@ -74,6 +75,7 @@ class Conditions:
     part_seconds: float = PART_SECONDS
     allowance: Allowance = UNLIMITED
     lanes: Lanes = field(default_factory=lambda: Lanes(sys.maxsize, lambda: sys.maxsize))
+    vacancy: Vacancy = field(default_factory=Vacancy)
 
     @asynccontextmanager
     async def lane(self) -> AsyncIterator[None]:

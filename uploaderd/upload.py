@@ -149,7 +149,8 @@ class Upload:
             raise
         async with file:
             self._compare(file)
-            if (outcome := await self._look_first(file)) is not None:
+            unlooked = self._provider.limits.guards_keys and self._conditions.vacancy.likely(self._claim)
+            if not unlooked and (outcome := await self._look_first(file)) is not None:
                 return await self._found(outcome)
             return await self._write(file)
 
@@ -193,6 +194,9 @@ class Upload:
         """Ask what is at the key. Settles conflicts; returns an outcome if the copy is there already."""
         for _ in range(SESSIONS):
             found = await self._witness.stat(self._spec.key)
+            if not self._witness.blind:
+                ours = found is not None and found.token == self._claim.token
+                self._conditions.vacancy.found(free=found is None or ours)
             if found is None:
                 return None
             if found.token == self._claim.token:
@@ -270,11 +274,11 @@ class Upload:
             try:
                 written = await (self._in_parts(file, part_size) if in_parts else self._at_once(file))
             except KeyTaken as taken:
-                if self._witness.blind:
-                    raise unproven(taken) from taken
-                # Somebody else's object appeared, or ours did: a lost reply to an earlier try.
+                # Somebody else's object is there, or ours: a lost reply to an earlier try.
                 if (outcome := await self._look_first(file)) is not None:
                     return await self._found(outcome)
+                if self._witness.blind:
+                    raise unproven(taken) from taken
                 continue
             except Corrupted:
                 # What the provider has is damaged: nothing of it is used again.

@@ -71,8 +71,9 @@ class Azure:
         self._where = Where(
             name, login.account, config.container, login.text, login.sas_expiry, bool(config.tags)
         )
+        self._microsoft = ".blob.core." in login.service.primary_hostname
         # Microsoft's own endpoints are known to tell it, others are asked by the first block.
-        self._tells_crc64: bool | None = True if ".blob.core." in login.service.primary_hostname else None
+        self._tells_crc64: bool | None = True if self._microsoft else None
 
     @property
     def name(self) -> str:
@@ -80,7 +81,8 @@ class Azure:
 
     @property
     def limits(self) -> Limits:
-        return replace(bounds.AZURE, wants_md5=not self._tells_crc64)
+        # "Specifying conditional headers for Blob service operations".
+        return replace(bounds.AZURE, wants_md5=not self._tells_crc64, guards_keys=self._microsoft)
 
     @property
     def login(self) -> str:

@@ -12,6 +12,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -29,7 +30,7 @@ from uploaderd.providers.gcs_faults import Answer, Place
 from uploaderd.providers.gcs_login import Login
 from uploaderd.providers.gcs_resumable import CHUNK, Resumable
 from uploaderd.providers.gcs_signing import LONGEST, LONGEST_BY_IAM, unsigned
-from uploaderd.providers.gcs_wire import Halves, Wire, info_of, resource_of, write_query
+from uploaderd.providers.gcs_wire import GOOGLE, Halves, Wire, info_of, resource_of, write_query
 
 _PROBE: Final = ".uploaderd-probe"
 
@@ -51,6 +52,8 @@ class Gcs:
         self._config = config
         self._login = login
         self._wire = Wire(place, config, login)
+        # "Request preconditions": generation 0. An emulator may know none.
+        self._limits = replace(bounds.GCS, guards_keys=self._wire.root == GOOGLE)
         self._resumable = Resumable(
             self._wire, config.storage_class, config.kms_key_name, remembered=2 * config.max_uploads + 8
         )
@@ -61,7 +64,7 @@ class Gcs:
 
     @property
     def limits(self) -> Limits:
-        return bounds.GCS
+        return self._limits
 
     @property
     def login(self) -> str:

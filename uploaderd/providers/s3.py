@@ -25,8 +25,8 @@ from uploaderd.config import S3Provider
 from uploaderd.errors import CannotLook, Corrupted, Fault, KeyTaken, SessionGone
 from uploaderd.model import Checksum, FailureClass, HeldPart, ObjectInfo, ObjectSpec, Part, Session
 from uploaderd.provider import Body, Limits, Rules
-from uploaderd.providers import bounds, s3_lock, s3_rules, s3_strays
-from uploaderd.providers.s3_body import Sending, md5_of
+from uploaderd.providers import bounds, s3_guard, s3_lock, s3_rules, s3_strays
+from uploaderd.providers.s3_body import Sending, md5_of, read_of, wire_form
 from uploaderd.providers.s3_checksum import (
     Algorithm,
     Manners,
@@ -80,6 +80,7 @@ class S3:
         self._at = endpoint.at
         self._amazon = is_amazon(config.endpoint_url)
         self._manners = Manners(config.checksum, amazon=self._amazon)
+        self._guard = s3_guard.Guard(promised=self._amazon)
         self._locks = s3_lock.wanted(config)
         if self._locks:
             self._manners.checksum_with_part = True  # else refused (s3cmd#1436)
@@ -90,10 +91,11 @@ class S3:
 
     @property
     def limits(self) -> Limits:
-        parted = self._manners.way("open").algorithm
+        parted, single = self._manners.way("open").algorithm, self._manners.way("put")
         return _limits(
             proves_whole=parted.whole and self._manners.whole_shown,
-            wants_md5=Algorithm.MD5 in (parted, self._manners.way("put").algorithm),
+            wants_md5=Algorithm.MD5 in (parted, single.algorithm),
+            guards_keys=self._guard.keeps and single.conditional,
         )
 
     @property
@@ -156,7 +158,7 @@ class S3:
                     session.spec.key,
                     asked,
                     query={"partNumber": str(number), "uploadId": upload},
-                    body=_wire(sending),
+                    body=wire_form(sending),
                 )
             except ClientError as error:
                 if not (algorithm.whole and lean and sending.failure is None and unknown_header(error)):
@@ -168,7 +170,7 @@ class S3:
                     code=code_of(error),
                     http_status=status_of(error),
                 ) from error
-        sent = await self._sent(sending, body, act)
+        sent = await read_of(sending, body, act)
         if algorithm.whole and lean and algorithm.told(reply) is None and not self._amazon:
             self._manners.checksum_with_part = True
         checked = compared(algorithm, sent, reply, asked.get("ContentMD5"), act)
@@ -215,16 +217,18 @@ class S3:
             nonlocal tried
             tried = await self._asked(way.algorithm, body)
             members = described(spec, self._config) | tried | condition(spec, way)
-            return await self._direct.ask("PutObject", "PUT", spec.key, members, body=_wire(sending))
+            return await self._direct.ask("PutObject", "PUT", spec.key, members, body=wire_form(sending))
 
         way, reply = await self._make_visible("put", spec, act, write, sending)
-        sent = await self._sent(sending, body, act)
+        sent = await read_of(sending, body, act)
         algorithm, md5 = way.algorithm, tried.get("ContentMD5")
         if algorithm.whole and algorithm.told(reply) is None:
             algorithm = self._manners.without_checksum("put")
             if algorithm is Algorithm.MD5:
                 md5 = content_md5(await md5_of(body))
         compared(algorithm, sent, reply, md5, act)
+        if way.conditional and spec.replaces is None and not self._locks and self._guard.due(sent.size):
+            await self._see_whether_guarded(spec, body)
         return self._unlooked(written(spec.key, sent.size, spec.token, reply))
 
     async def abort(self, session: Session) -> bool:
@@ -351,13 +355,15 @@ class S3:
             return {"ContentMD5": content_md5(digest or await md5_of(body))}
         return algorithm.asked(await body.digest())
 
-    @staticmethod
-    async def _sent(sending: Sending, body: Body, act: str) -> Checksum:
-        if len(body) == 0:
-            return await body.digest()
-        if not sending.whole:
-            raise Fault(f"{act}: the answer came before the content was sent", code="EarlyAnswer")
-        return body.checksum
+    async def _see_whether_guarded(self, spec: ObjectSpec, body: Body) -> None:
+        """Try to write it again as nobody should be let: see `s3_guard`."""
+        sending = Sending(body)
+        members = described(spec, self._config) | s3_guard.ON_TRIAL
+        try:
+            with self._trying(f"seeing whether {self.target} guards its keys", sending):
+                await self._direct.ask("PutObject", "PUT", spec.key, members, body=wire_form(sending))
+        except Fault as fault:
+            self._guard.answered(fault)
 
     def _unlooked(self, info: ObjectInfo) -> ObjectInfo:
         """What a reply to a write says: nothing of a lock."""
@@ -388,10 +394,5 @@ class S3:
 
 
 @cache
-def _limits(*, proves_whole: bool, wants_md5: bool) -> Limits:
-    return replace(bounds.S3, proves_whole=proves_whole, wants_md5=wants_md5)
-
-
-def _wire(sending: Sending) -> Sending | bytes:
-    # aiohttp would send a body of unknown kind and length 0 in chunks.
-    return sending if len(sending) else b""
+def _limits(*, proves_whole: bool, wants_md5: bool, guards_keys: bool) -> Limits:
+    return replace(bounds.S3, proves_whole=proves_whole, wants_md5=wants_md5, guards_keys=guards_keys)

@@ -8,6 +8,8 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
+from uploaderd.errors import Fault
+from uploaderd.model import Checksum
 from uploaderd.provider import Body
 
 
@@ -82,6 +84,24 @@ class _Windows:
         self._sending.begun = True
         # aiohttp slices each chunk to the length that is left: free for a view, a copy for a bytearray.
         return memoryview(window)
+
+
+def wire_form(sending: Sending) -> Sending | bytes:
+    """As a request takes it: aiohttp would send a body of unknown kind and length 0 in chunks."""
+    return sending if len(sending) else b""
+
+
+async def read_of(sending: Sending, body: Body, act: str) -> Checksum:
+    """Checksum of what was sent, as it was read for that.
+
+    Raises:
+        Fault: there was an answer before it was sent to its end.
+    """
+    if len(body) == 0:
+        return await body.digest()
+    if not sending.whole:
+        raise Fault(f"{act}: the answer came before the content was sent", code="EarlyAnswer")
+    return body.checksum
 
 
 async def md5_of(body: Body) -> bytes:

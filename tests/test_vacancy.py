@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from uploaderd.model import Claim, FileIdentity, Milliseconds, Token
+from uploaderd.vacancy import LARGEST, ROW, Vacancy
+
+FRESH = Claim(
+    upload_id=1,
+    recording_id=1,
+    source="cams",
+    root=b"/cams",
+    path=b"a.mp4",
+    identity=FileIdentity(size=1000, mtime_ns=0, device=1, inode=1, fingerprint=b""),
+    content=None,
+    key="a.mp4",
+    token=Token("0" * 32),
+    replaces=None,
+    handle=None,
+    part_size=None,
+    completing=False,
+    attempt=1,
+    failures=0,
+    found_at=Milliseconds(0),
+    finished_at=Milliseconds(0),
+    parts=(),
+)
+
+
+def after(*free: bool) -> Vacancy:
+    vacancy = Vacancy()
+    for one in free:
+        vacancy.found(free=one)
+    return vacancy
+
+
+def test_it_takes_a_row_of_free_keys() -> None:
+    assert not after(*[True] * (ROW - 1)).likely(FRESH)
+    assert after(*[True] * ROW).likely(FRESH)
+    assert not after(*[True] * 100, False).likely(FRESH)
+    assert not after(False, *[True] * (ROW - 1)).likely(FRESH)
+    assert after(False, *[True] * ROW).likely(FRESH)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        replace(FRESH, attempt=2),
+        replace(FRESH, completing=True),
+        replace(FRESH, handle="CRC64NVME:session"),
+        replace(FRESH, replaces="etag"),
+        replace(FRESH, identity=replace(FRESH.identity, size=LARGEST + 1)),
+    ],
+    ids=["tried before", "perhaps written", "begun", "replaces", "large"],
+)
+def test_whose_key_may_hold_something_is_looked_at(claim: Claim) -> None:
+    assert not after(*[True] * ROW).likely(claim)
