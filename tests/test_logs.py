@@ -383,6 +383,18 @@ def test_levels_are_ours_and_each_librarys_own_and_follow_a_reload(written: io.S
         configure(level="loud", stream=written)
 
 
+def test_a_logger_that_was_used_follows_a_reload() -> None:
+    before, after = io.StringIO(), io.StringIO()
+    log = get_logger("uploaderd")
+    configure(stream=before)
+    log.info("one")
+    configure(stream=after, form="console")
+    log.info("two")
+    assert json.loads(before.getvalue())["event"] == "one"
+    assert after.getvalue().count("two") == 1
+    assert not after.getvalue().startswith("{")
+
+
 def test_a_line_stays_json_where_a_secret_is_met_across_an_escape(written: io.StringIO) -> None:
     register_secret("nabcdef")
     get_logger("uploaderd").info("first\nabcdef")  # in JSON: first\\nabcdef, which spells the secret
@@ -400,6 +412,43 @@ def test_a_line_that_cannot_be_formatted_does_not_print_its_arguments(
     logging.getLogger("library").error("%d bytes", SECRET)
     assert SECRET not in written.getvalue() + "".join(capfd.readouterr())
     assert line(written)["event"] == "a log line could not be written"
+
+
+class _Broken(io.StringIO):
+    """Takes nothing in which `refused` stands."""
+
+    refused = "unlucky"
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def write(self, text: str) -> int:
+        if self.refused in text:
+            raise self._error
+        return super().write(text)
+
+
+@pytest.mark.parametrize("logger", ["ours", "library's"])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ValueError(SECRET), ["a log line could not be written"]), (OSError(SECRET), [])],
+    ids=["the line's fault", "stderr is gone"],
+)
+def test_a_line_that_cannot_be_written_is_no_trouble_to_who_wrote_it(
+    alone: Callable[[], None], logger: str, error: Exception, told: list[str]
+) -> None:
+    alone()
+    stream = _Broken(error)
+    setup.configure(stream=stream)
+    if logger == "ours":
+        get_logger("uploaderd").error("unlucky", secret=SECRET)
+    else:
+        logging.getLogger("library").error("unlucky %s", SECRET)
+    assert SECRET not in stream.getvalue()
+    assert [json.loads(text)["event"] for text in stream.getvalue().splitlines()] == told
+    get_logger("uploaderd").info("the next")
+    assert stream.getvalue().count("the next") == 1
 
 
 def test_an_object_with_a_broken_repr_does_not_lose_the_line(

@@ -12,10 +12,10 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Literal, TextIO, cast
+from typing import Any, Literal, NoReturn, TextIO, cast
 
 from uploaderd.logs.absent import absent
 from uploaderd.logs.secrets import MASK, mask, mask_name, mask_registered
@@ -64,12 +64,11 @@ def configure(
     named = {"uploaderd": level, **(levels or {})}
     numbers = {name: _number(value) for name, value in named.items()}
 
-    handler = _Handler(stream)
-    handler.setFormatter(_formatter(form, colours=stream.isatty() and not os.environ.get("NO_COLOR")))
+    rendering = _rendering(form, colours=stream.isatty() and not os.environ.get("NO_COLOR"))
     root = logging.getLogger()
-    for old in [each for each in root.handlers if isinstance(each, _Handler)]:
+    for old in _handlers():
         root.removeHandler(old)
-    root.addHandler(handler)
+    root.addHandler(_Handler(stream, rendering))
     root.setLevel(_number(libraries))
     for name in _levelled - numbers.keys():
         logging.getLogger(name).setLevel(logging.NOTSET)
@@ -90,7 +89,7 @@ def configure(
             *_COMMON,
             structlog.stdlib.PositionalArgumentsFormatter(),
             structlog.processors.StackInfoRenderer(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+            _show,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -128,7 +127,25 @@ def _number(level: str) -> int:
     return cast("int", getattr(logging, level.upper()))
 
 
-def _formatter(form: Form, *, colours: bool) -> structlog.stdlib.ProcessorFormatter:
+def _handlers() -> list[_Handler]:
+    return [each for each in logging.getLogger().handlers if isinstance(each, _Handler)]
+
+
+def _show(logger: WrappedLogger, method: str, line: EventDict) -> NoReturn:
+    """The last processor of our own lines, which need no `LogRecord`: making one is a third of a line.
+
+    Loggers keep their processors from their first line on: where a line goes is looked up for each.
+
+    Raises:
+        DropEvent: always, so that structlog is done with it.
+    """
+    for handler in _handlers():
+        handler.show(logger, method, line)
+    raise structlog.DropEvent
+
+
+def _rendering(form: Form, *, colours: bool) -> Sequence[Processor]:
+    """What makes text of a line; the last gives it."""
     # Tracebacks become text before the masking, which sees them so.
     stamp: Processor
     render: list[Processor]
@@ -141,16 +158,7 @@ def _formatter(form: Form, *, colours: bool) -> structlog.stdlib.ProcessorFormat
     else:
         stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
         render = [_render_json]
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_COMMON,
-        processors=[
-            stamp,
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            _plain_and_masked,
-            *render,
-        ],
-    )
+    return [stamp, structlog.processors.format_exc_info, _plain_and_masked, *render]
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -159,14 +167,42 @@ class _Handler(logging.StreamHandler[TextIO]):
     The standard handler prints message and arguments, unmasked, when formatting fails.
     """
 
+    def __init__(self, stream: TextIO, rendering: Sequence[Processor]) -> None:
+        super().__init__(stream)
+        self._rendering = rendering
+        without_its_own = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+        self.setFormatter(
+            structlog.stdlib.ProcessorFormatter(
+                foreign_pre_chain=_COMMON, processors=[without_its_own, *rendering]
+            )
+        )
+
+    def show(self, logger: WrappedLogger, method: str, line: EventDict) -> None:
+        """Write a line that is no record of the standard library's."""
+        try:
+            shown: Any = line
+            for processor in self._rendering:
+                shown = processor(logger, method, shown)
+            self.acquire()
+            try:
+                self.stream.write(shown + self.terminator)
+                self.flush()
+            finally:
+                self.release()
+        except Exception:  # noqa: BLE001 - no line is worth what it tells of
+            self._unwritten(logger.name)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        self._unwritten(record.name)
+
+    def _unwritten(self, logger: str) -> None:
         kind, _, _ = sys.exc_info()
         if kind is None or issubclass(kind, OSError):
             return  # stderr is gone: there is nobody left to tell
         line = {
             "level": "error",
             "event": "a log line could not be written",
-            "logger": record.name,
+            "logger": logger,
             "error": kind.__name__,
         }
         try:

@@ -282,7 +282,8 @@ class S3:
                 code="no-length",
                 hint="a proxy or gateway on the way takes Content-Length out of replies to HEAD: correct it",
             )
-        return replace(seen(key, reply), unmet=s3_lock.unmet(self._config, reply))
+        info = seen(key, reply)
+        return replace(info, unmet=s3_lock.unmet(self._config, reply)) if self._locks else info
 
     async def read(self, key: str, version_id: str | None = None) -> AsyncIterator[bytes]:
         version = {"VersionId": version_id} if version_id else {}
