@@ -19,7 +19,7 @@ from uploaderd.errors import Fault
 from uploaderd.model import FailureClass
 from uploaderd.provider import Provider, Signs
 from uploaderd.providers.s3 import S3
-from uploaderd.providers.s3_login import Login
+from uploaderd.providers.s3_login import Login, is_amazon
 
 BUCKET = "recordings"
 KEY = "cam1/a.mp4"
@@ -48,6 +48,32 @@ async def opened(server: StrictServer) -> AsyncIterator[Open]:
     yield opened
     for provider in providers:
         await provider.aclose()
+
+
+@pytest.mark.parametrize(
+    ("host", "is_it"),
+    [
+        ("s3.amazonaws.com", True),
+        ("s3.eu-west-1.amazonaws.com", True),
+        ("s3-us-west-2.amazonaws.com", True),
+        ("s3-fips.dualstack.us-gov-west-1.amazonaws.com", True),
+        ("s3-accelerate.amazonaws.com", True),
+        ("bucket.vpce-0123-abcd.s3.eu-west-1.vpce.amazonaws.com", True),
+        ("s3express-use1-az4.us-east-1.amazonaws.com", True),
+        ("s3.cn-north-1.amazonaws.com.cn", True),
+        ("my-ceph-1234.elb.eu-west-1.amazonaws.com", False),
+        ("s3-gateway-1234.eu-west-1.elb.amazonaws.com", False),
+        ("ec2-3-4-5-6.compute-1.amazonaws.com", False),
+        ("abc.execute-api.eu-west-1.amazonaws.com", False),
+        ("b-1.op-2.123456789012.s3-outposts.eu-west-1.amazonaws.com", False),
+        ("s3.amazonaws.com.example", False),
+        ("amazonaws.com", False),
+        ("s3.minio.example", False),
+    ],
+)
+def test_amazon_is_who_answers_as_s3_itself(host: str, *, is_it: bool) -> None:
+    assert is_amazon(f"https://{host}:9000") is is_it
+    assert is_amazon(None)
 
 
 async def test_a_login_mended_in_its_file_works_without_a_restart(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from uploaderd.model import Claim, FileIdentity, Milliseconds, Token
-from uploaderd.vacancy import LARGEST, ROW, Vacancy
+from uploaderd.vacancy import LARGEST, LARGEST_TRIAL, ROW, TRIAL, Vacancy
 
 FRESH = Claim(
     upload_id=1,
@@ -32,7 +32,7 @@ FRESH = Claim(
 def after(*free: bool) -> Vacancy:
     vacancy = Vacancy()
     for one in free:
-        vacancy.found(free=one)
+        vacancy.found(FRESH, free=one)
     return vacancy
 
 
@@ -57,3 +57,34 @@ def test_it_takes_a_row_of_free_keys() -> None:
 )
 def test_whose_key_may_hold_something_is_looked_at(claim: Claim) -> None:
     assert not after(*[True] * ROW).likely(claim)
+
+
+def test_only_first_looks_count() -> None:
+    vacancy = Vacancy()
+    for _ in range(2 * ROW):
+        vacancy.found(replace(FRESH, attempt=2), free=True)
+    assert not vacancy.likely(FRESH)
+    vacancy = after(*[True] * ROW)
+    vacancy.found(replace(FRESH, attempt=2), free=False)
+    assert not vacancy.likely(FRESH)
+
+
+def test_a_trial_is_due_once_after_many_free_keys() -> None:
+    assert not after(*[True] * (TRIAL - 1)).trial_due(1000)
+    vacancy = after(*[True] * TRIAL)
+    assert not vacancy.trial_due(LARGEST_TRIAL + 1)
+    assert vacancy.trial_due(LARGEST_TRIAL)
+    assert not vacancy.trial_due(1000), "one at a time"
+    vacancy.tried(answered=True)
+    assert not vacancy.trial_due(1000)
+
+
+def test_without_an_answer_trials_become_rarer() -> None:
+    vacancy = Vacancy()
+    due = []
+    for number in range(1, 9 * TRIAL):
+        vacancy.found(FRESH, free=True)
+        if vacancy.trial_due(1000):
+            due.append(number)
+            vacancy.tried(answered=False)
+    assert due == [TRIAL, 2 * TRIAL, 4 * TRIAL, 8 * TRIAL]

@@ -39,8 +39,9 @@ from uploaderd.provider import Provider
 from uploaderd.reader import OpenRecording
 from uploaderd.send import STALL_SECONDS, Conditions, Progress
 from uploaderd.standing import Standing, told
-from uploaderd.upload import Outcome, Upload, Wishes
+from uploaderd.upload import Outcome, Upload
 from uploaderd.vacancy import Vacancy
+from uploaderd.wishes import Wishes
 
 log = get_logger(__name__)
 

@@ -41,9 +41,9 @@ from uploaderd.retry import Backoff
 from uploaderd.sampling import Sampling
 from uploaderd.supervising import supervise
 from uploaderd.telling import Telling
-from uploaderd.upload import Wishes
 from uploaderd.waiting import Pause, unless
 from uploaderd.watcher import Watcher
+from uploaderd.wishes import Wishes
 from uploaderd.worker import Pool
 
 log = get_logger(__name__)

@@ -186,6 +186,19 @@ class Strays(Protocol):
 
 
 @runtime_checkable
+class Guards(Protocol):
+    """A provider that may guard its keys (`Limits.guards_keys`), which has to be seen."""
+
+    async def write_over(self, spec: ObjectSpec, content: bytes) -> bool:
+        """Write the object that is there once more, in a way that no store should carry out.
+
+        Returns:
+            Whether the answer will not be another next time; `limits` has learned from it.
+        """
+        ...
+
+
+@runtime_checkable
 class Deletes(Protocol):
     """A provider that can delete an object; used for `doctor`'s own probe objects only."""
 

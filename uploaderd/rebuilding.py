@@ -31,8 +31,9 @@ from uploaderd.model import Claim, FailureClass, OnConflict, OnNewVersion
 from uploaderd.provider import Provider
 from uploaderd.providers import open_provider
 from uploaderd.send import Conditions, Progress
-from uploaderd.upload import Outcome, Upload, Wishes
+from uploaderd.upload import Outcome, Upload
 from uploaderd.watcher import Watcher
+from uploaderd.wishes import Wishes
 
 TRIES: Final = 5
 """Looks at one upload before its provider is taken for down."""

@@ -11,12 +11,12 @@ Whatever a crash, a lost reply or another writer left behind is found by looking
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from uploaderd import plan
+from uploaderd import guarding, plan
 from uploaderd.errors import (
     CannotLook,
     Corrupted,
@@ -44,6 +44,7 @@ from uploaderd.proof import Verdict, Written, whole_object
 from uploaderd.provider import Provider, Strays
 from uploaderd.reader import OpenRecording
 from uploaderd.send import DEADLINE, Conditions, Flow, Progress, Sender, Watchdog, content_of
+from uploaderd.wishes import Wishes
 from uploaderd.witness import Witness, must_be_met, unproven
 
 COMPLETE_SECONDS: Final = 600.0
@@ -74,24 +75,6 @@ class Book(Protocol):
     async def earlier_version(self, token: Token | None) -> bool:
         """Whether the token is of an earlier recording at the same path."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """The operator's wishes for an upload, from the configuration.
-
-    `rate` is what one part was last seen to move at on this link, in bytes per second.
-    `writer_has` tells whether some process has the file open for writing: True, False, or None where
-    the kernel does not let us know. It may block, and is called on a thread.
-    """
-
-    content_type: str
-    metadata: Mapping[str, str]
-    on_conflict: OnConflict
-    on_new_version: OnNewVersion
-    part_size: int | None
-    rate: float | None
-    writer_has: Callable[[int], bool | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +132,21 @@ class Upload:
             raise
         async with file:
             self._compare(file)
-            unlooked = self._provider.limits.guards_keys and self._conditions.vacancy.likely(self._claim)
+            part_size = plan.part_size(
+                file.size, self._provider.limits, configured=self._wishes.part_size, rate=self._wishes.rate
+            )
+            # A write in one request asks by itself whether the key is taken.
+            asks = self._provider.limits.guards_keys and not self._is_in_parts(file, part_size)
+            unlooked = asks and self._conditions.vacancy.likely(self._claim)
             if not unlooked and (outcome := await self._look_first(file)) is not None:
                 return await self._found(outcome)
-            return await self._write(file)
+            try:
+                return await self._write(file, part_size)
+            except Fault:
+                if unlooked:
+                    # Perhaps for what is there: what refuses a body on its way may not be heard.
+                    self._conditions.vacancy.found(self._claim, free=False)
+                raise
 
     async def look(self) -> Outcome | None:
         """Only see whether the copy is there already; None if it is not. Nothing is sent.
@@ -194,9 +188,7 @@ class Upload:
         """Ask what is at the key. Settles conflicts; returns an outcome if the copy is there already."""
         for _ in range(SESSIONS):
             found = await self._witness.stat(self._spec.key)
-            if not self._witness.blind:
-                ours = found is not None and found.token == self._claim.token
-                self._conditions.vacancy.found(free=found is None or ours)
+            self._conditions.vacancy.found(self._claim, free=found is None)
             if found is None:
                 return None
             if found.token == self._claim.token:
@@ -264,20 +256,21 @@ class Upload:
 
     # --- sending and completing ----------------------------------------------------------------
 
-    async def _write(self, file: OpenRecording) -> Outcome:
-        part_size = plan.part_size(
-            file.size, self._provider.limits, configured=self._wishes.part_size, rate=self._wishes.rate
-        )
-        one_request = min(self._provider.limits.max_single, part_size)
-        in_parts = self._claim.handle is not None or file.size > one_request
+    def _is_in_parts(self, file: OpenRecording, part_size: int) -> bool:
+        largest = min(self._provider.limits.max_single, part_size)
+        return self._claim.handle is not None or file.size > largest
+
+    async def _write(self, file: OpenRecording, part_size: int) -> Outcome:
+        in_parts = self._is_in_parts(file, part_size)
         for _ in range(SESSIONS):
             try:
                 written = await (self._in_parts(file, part_size) if in_parts else self._at_once(file))
             except KeyTaken as taken:
                 # Somebody else's object is there, or ours: a lost reply to an earlier try.
+                refused = self._spec
                 if (outcome := await self._look_first(file)) is not None:
                     return await self._found(outcome)
-                if self._witness.blind:
+                if self._witness.blind and self._spec is refused:
                     raise unproven(taken) from taken
                 continue
             except Corrupted:
@@ -294,7 +287,11 @@ class Upload:
                     # None of the parts got through in time, nor will they: a new session has smaller ones.
                     await self._book.abandon()
                 raise
-            return await self._prove(file, written)
+            content = await self._digest(file)
+            judged = not (in_parts or self._witness.blind)
+            if judged and guarding.is_due(self._provider, file.size, self._conditions):
+                await guarding.see(self._provider, self._spec, content, file, self._book, self._conditions)
+            return await self._prove(content, written)
         raise Fault("the provider loses every session that is begun", code="sessions-lost")
 
     async def _at_once(self, file: OpenRecording) -> Written:
@@ -368,8 +365,7 @@ class Upload:
 
     # --- proving -------------------------------------------------------------------------------
 
-    async def _prove(self, file: OpenRecording, written: Written) -> Outcome:
-        content = await self._digest(file)
+    async def _prove(self, content: Checksum, written: Written) -> Outcome:
         found, judged = await self._witness.after_writing(self._spec.key, content, written)
         if isinstance(judged, Proof):
             assert found is not None

@@ -15,8 +15,14 @@ from uploaderd.model import Claim
 ROW: Final = 16
 """Keys in a row that must have been free."""
 
+TRIAL: Final = 64
+"""As many in a row, and it is worth to see whether a provider that does not say so guards its keys."""
+
 LARGEST: Final = 4 * 2**20
 """Bytes; more are not sent on trust: a round trip is little beside them."""
+
+LARGEST_TRIAL: Final = 2**20
+"""Bytes of an object that may be sent twice to see it."""
 
 
 class Vacancy:
@@ -24,12 +30,31 @@ class Vacancy:
 
     def __init__(self) -> None:
         self._row = 0
+        self._trial: int | None = TRIAL
 
-    def found(self, *, free: bool) -> None:
-        """What a look found at a key."""
-        self._row = self._row + 1 if free else 0
+    def found(self, claim: Claim, *, free: bool) -> None:
+        """What a look found at an upload's key, or what a write met there."""
+        if not free:
+            self._row = 0
+        elif _fresh(claim):
+            self._row += 1
 
     def likely(self, claim: Claim) -> bool:
         """Whether an upload may begin on the chance that its key is free. Nothing of its own is there yet."""
-        fresh = claim.attempt == 1 and claim.handle is None and not claim.completing
-        return fresh and claim.replaces is None and claim.identity.size <= LARGEST and self._row >= ROW
+        return _fresh(claim) and claim.identity.size <= LARGEST and self._row >= ROW
+
+    def trial_due(self, size: int) -> bool:
+        """Whether to try now, with an object of so many bytes. `tried` must follow; none is due before."""
+        if self._trial is None or self._row < self._trial or size > LARGEST_TRIAL:
+            return False
+        self._trial = None
+        return True
+
+    def tried(self, *, answered: bool) -> None:
+        """The trial came to its end. Without an answer there is another, later and later."""
+        if not answered:
+            self._trial = 2 * max(self._row, TRIAL)
+
+
+def _fresh(claim: Claim) -> bool:
+    return claim.attempt == 1 and claim.handle is None and claim.replaces is None and not claim.completing

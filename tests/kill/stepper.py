@@ -29,7 +29,7 @@ from uploaderd.attempts import Surroundings
 from uploaderd.ledger import Ledger, Transaction, intake, leftovers, read, work
 from uploaderd.model import Claim, FinishedBy, FoundBy, OnConflict, OnNewVersion
 from uploaderd.provider import Provider
-from uploaderd.upload import Wishes
+from uploaderd.wishes import Wishes
 from uploaderd.worker import Pool
 
 P = ParamSpec("P")

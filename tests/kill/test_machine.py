@@ -36,7 +36,7 @@ from uploaderd.ledger import connect_readonly, intake, read, work
 from uploaderd.ledger.chain import broken_at
 from uploaderd.model import Claim, FinishedBy, FoundBy, OnConflict, OnNewVersion
 from uploaderd.provider import Provider
-from uploaderd.upload import Wishes
+from uploaderd.wishes import Wishes
 from uploaderd.worker import Pool
 
 T = TypeVar("T")

@@ -31,7 +31,7 @@ from uploaderd.model import (
     OnNewVersion,
 )
 from uploaderd.provider import Provider
-from uploaderd.upload import Wishes
+from uploaderd.wishes import Wishes
 from uploaderd.worker import Pool
 
 P = ParamSpec("P")
@@ -108,6 +108,8 @@ class Rig:
     safe: list[bytes] = field(default_factory=list)
     offered: list[bytes] = field(default_factory=list)
     resweep: Callable[[str], Awaitable[None]] | None = None
+    tuned: Callable[[Provider], None] | None = None
+    """Does something to the provider before it is used."""
 
     def write(self, name: str, content: bytes) -> Path:
         path = self.folder / name
@@ -144,7 +146,10 @@ class Rig:
         table = self.settings | settings
 
         async def provider() -> Provider:
-            return await opened(table)
+            made = await opened(table)
+            if self.tuned is not None:
+                self.tuned(made)
+            return made
 
         def safe(claim: Claim, holders: Sequence[str]) -> None:
             assert "tested" in holders

@@ -11,7 +11,7 @@ from tests.pool.conftest import Rig, content_of
 from tests.strict import Fault, Kind, StrictServer
 from uploaderd import attempts, plan, send
 from uploaderd.model import Claim
-from uploaderd.upload import Wishes
+from uploaderd.wishes import Wishes
 
 MIB = 1024 * 1024
 

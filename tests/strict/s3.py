@@ -60,7 +60,7 @@ class S3:
 
     Settings that a test may change: `accounts`, `region`, `min_part` (bytes), `max_part`, `max_page` (entries
     in one answer of a listing), and `quirks` of compatible stores: "no-checksums" (501 for any
-    x-amz-checksum), "ignores-preconditions" and, for PutObject, "ignores-md5".
+    x-amz-checksum), "ignores-preconditions" and, for PutObject, "ignores-md5" and "ignores-digests".
     """
 
     name = "s3"

@@ -69,7 +69,9 @@ async def connect(name: str, config: S3Provider) -> S3:
 
 
 class S3:
-    """One bucket; satisfies `provider.Provider` and its `Signs`, `Strays`, `Deletes` and `Tells`."""
+    """One bucket; satisfies `provider.Provider` and its `Signs`, `Strays`, `Guards`,
+    `Deletes` and `Tells`.
+    """
 
     def __init__(self, config: S3Provider, endpoint: Endpoint) -> None:
         self._config = config
@@ -80,7 +82,7 @@ class S3:
         self._at = endpoint.at
         self._amazon = is_amazon(config.endpoint_url)
         self._manners = Manners(config.checksum, amazon=self._amazon)
-        self._guard = s3_guard.Guard(promised=self._amazon)
+        self._guards_keys = self._amazon
         self._locks = s3_lock.wanted(config)
         if self._locks:
             self._manners.checksum_with_part = True  # else refused (s3cmd#1436)
@@ -95,7 +97,7 @@ class S3:
         return _limits(
             proves_whole=parted.whole and self._manners.whole_shown,
             wants_md5=Algorithm.MD5 in (parted, single.algorithm),
-            guards_keys=self._guard.keeps and single.conditional,
+            guards_keys=self._guards_keys and single.conditional,
         )
 
     @property
@@ -227,9 +229,21 @@ class S3:
             if algorithm is Algorithm.MD5:
                 md5 = content_md5(await md5_of(body))
         compared(algorithm, sent, reply, md5, act)
-        if way.conditional and spec.replaces is None and not self._locks and self._guard.due(sent.size):
-            await self._see_whether_guarded(spec, body)
         return self._unlooked(written(spec.key, sent.size, spec.token, reply))
+
+    async def write_over(self, spec: ObjectSpec, content: bytes) -> bool:
+        way = self._manners.way("put")
+        if self._locks or not way.conditional:
+            return True
+        members = described(spec, self._config) | s3_guard.on_trial(way.algorithm, content)
+        try:
+            with self._trying(f"seeing whether {self.target} guards its keys"):
+                await self._direct.ask("PutObject", "PUT", spec.key, members, body=content)
+        except KeyTaken:
+            self._guards_keys = True
+        except Fault as refusal:
+            return s3_guard.settles(refusal)
+        return True
 
     async def abort(self, session: Session) -> bool:
         _, upload = opened_as(session)
@@ -355,16 +369,6 @@ class S3:
             digest = (await body.digest()).md5 if self.limits.wants_md5 else None
             return {"ContentMD5": content_md5(digest or await md5_of(body))}
         return algorithm.asked(await body.digest())
-
-    async def _see_whether_guarded(self, spec: ObjectSpec, body: Body) -> None:
-        """Try to write it again as nobody should be let: see `s3_guard`."""
-        sending = Sending(body)
-        members = described(spec, self._config) | s3_guard.ON_TRIAL
-        try:
-            with self._trying(f"seeing whether {self.target} guards its keys", sending):
-                await self._direct.ask("PutObject", "PUT", spec.key, members, body=wire_form(sending))
-        except Fault as fault:
-            self._guard.answered(fault)
 
     def _unlooked(self, info: ObjectInfo) -> ObjectInfo:
         """What a reply to a write says: nothing of a lock."""

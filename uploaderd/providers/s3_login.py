@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -55,10 +56,19 @@ _METHODS: Final[Mapping[str, str]] = {
 """botocore's names of where credentials came from (`Credentials.method`), for people."""
 
 
+_AMAZON: Final = re.compile(
+    r"(?!.*(?:\.elb\.|s3-outposts))(?:.+\.)?s3(?:express)?(?:-[a-z0-9-]+)?\.(?:.+\.)?amazonaws\.com(?:\.cn)?"
+)
+
+
 def is_amazon(endpoint_url: str | None) -> bool:
-    """Whether the endpoint is Amazon's own, not a compatible store."""
+    """Whether the endpoint is Amazon S3 itself, not a compatible store.
+
+    Load balancers and machines have names below amazonaws.com, too, with anything behind them; and S3 on
+    Outposts is another S3.
+    """
     host = urlsplit(endpoint_url or "").hostname or ""
-    return not host or host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    return not host or _AMAZON.fullmatch(host) is not None
 
 
 class _Session(AioSession):  # type: ignore[misc]  # it ships no types
