@@ -447,23 +447,36 @@ def _fingerprint(path: Path) -> bytes:
         return reader.fingerprint(file.fileno(), os.fstat(file.fileno()).st_size)
 
 
-async def test_what_was_looked_at_before_it_is_sent_is_what_is_sent(source: Path) -> None:
-    """A file of one window is read once: a change in between cannot mix in."""
-    (source / "small.mp4").write_bytes(b"before")
+@pytest.mark.parametrize("size", [6, reader.WINDOW, reader.WINDOW + 1, reader.HELD])
+async def test_what_was_looked_at_before_it_is_sent_is_what_is_sent(source: Path, size: int) -> None:
+    """A small file is read once: a change in between cannot mix in."""
+    before, after = b"b" * size, b"a" * size
+    (source / "small.mp4").write_bytes(before)
     told: list[int] = []
 
     async def pace(size: int) -> None:
         told.append(size)
 
     async with await OpenRecording.open(os.fsencode(source), b"small.mp4") as recording:
-        body = recording.body(0, 6, pace=pace)
+        body = recording.body(0, size, pace=pace)
         content = await body.digest()
-        (source / "small.mp4").write_bytes(b"after!")
-        assert [bytes(window) async for window in body] == [b"before"]
-        assert (told, body.checksum) == ([6], content)
+        (source / "small.mp4").write_bytes(after)
+        assert b"".join([bytes(window) async for window in body]) == before
+        assert (sum(told), max(told), body.checksum) == (size, min(size, reader.WINDOW), content)
         # Sent once more, it is what is there by then, and its checksum says so.
-        assert [bytes(window) async for window in body] == [b"after!"]
+        assert b"".join([bytes(window) async for window in body]) == after
         assert body.checksum != content
-        slow = recording.body(0, 6, window=4)
+        slow = recording.body(0, size, window=4 if size == 6 else reader.WINDOW // 2)
         await slow.digest()
-        assert [len(window) async for window in slow] == [4, 2]
+        assert max([len(window) async for window in slow]) == (4 if size == 6 else reader.WINDOW // 2)
+
+
+async def test_more_than_that_is_read_again_and_not_kept(source: Path) -> None:
+    size = reader.HELD + 1
+    (source / "large.mp4").write_bytes(b"b" * size)
+    async with await OpenRecording.open(os.fsencode(source), b"large.mp4") as recording:
+        body = recording.body(0, size)
+        content = await body.digest()
+        (source / "large.mp4").write_bytes(b"a" * size)
+        assert b"".join([bytes(window) async for window in body]) == b"a" * size
+        assert body.checksum != content

@@ -28,6 +28,10 @@ WINDOW: Final = 256 * 1024
 """Bytes read at once: small enough to be hashed on the loop (some 25 microseconds), large enough
 that the loop's own work per window does not show."""
 
+HELD: Final = 4 * WINDOW
+"""Bytes of a range that are kept from its checksum to its sending: each window that is read lets go of the
+interpreter, which another thread takes."""
+
 _TURN: Final = 4 * WINDOW
 """Bytes after which a body lets others run: a fifth of a millisecond of hashing and copying."""
 
@@ -298,7 +302,7 @@ class Body:
         self._window = window
         self._checksum: Checksum | None = None
         self._digest: Checksum | None = None
-        self._read: Window | None = None
+        self._held: list[Window] = []
 
     @property
     def offset(self) -> int:
@@ -323,25 +327,29 @@ class Body:
         return self._checksum
 
     async def __aiter__(self) -> AsyncIterator[Window]:
-        window, self._read = self._read, None
-        if window is None or self._size > self._window:
+        held, self._held = self._held, []
+        if not held or len(held[0]) > self._window:
             async for window in self._windows(self._pace, self._window):
                 yield window
             return
-        if self._pace is not None:
-            await self._pace(self._size)
-        self._checksum = self._digest
-        yield window
+        self._checksum = None
+        held.reverse()
+        while held:
+            window = held.pop()
+            if self._pace is not None:
+                await self._pace(len(window))
+            if not held:
+                self._checksum = self._digest
+            yield window
 
     async def digest(self) -> Checksum:
         """Checksum of the range before it is sent: read once, remembered.
 
-        Of a range of one window the content is as well, until it is sent: it is read once in all.
+        Of a range of at most `HELD` bytes the content is as well, until it is sent: it is read once in all.
         """
         if self._digest is None:
-            async for window in self._windows(None, WINDOW):
-                self._read = window if self._size <= WINDOW else None
-            self._digest = self.checksum
+            held = [window async for window in self._windows(None, WINDOW) if self._size <= HELD]
+            self._digest, self._held = self.checksum, held
         return self._digest
 
     async def _windows(
