@@ -77,6 +77,8 @@ def compared(bench: Bench, clients: Sequence[Client], cloud: Cloud, files: Path)
         for turn in range(bench.runs):
             for client in tuple(able):
                 bench.say(f"{kind} {turn + 1} of {bench.runs}: {client.name} to {cloud}")
+                # rclone has the kernel forget what it has read: whoever comes next would read the disk.
+                recordings.warm(folder)
                 try:
                     sample = bench.sample(client, cloud, folder)
                 except FailedError as error:
