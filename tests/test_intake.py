@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from uploaderd import checksum
+from uploaderd.beneath import fingerprint, identity_of
 from uploaderd.config import Config
 from uploaderd.errors import FileVanished, NotHeld
 from uploaderd.intake import Finished, Intake, IntakeProvider
@@ -28,7 +29,6 @@ from uploaderd.model import (
     Session,
 )
 from uploaderd.provider import Limits
-from uploaderd.reader import fingerprint, identity_of
 from uploaderd.report.recordings import recording
 
 NOW = Milliseconds(1_800_000_000_000)  # 2027-01-15T08:00:00Z

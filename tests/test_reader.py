@@ -18,10 +18,11 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from uploaderd import checksum, reader
+from uploaderd import beneath, checksum, reader
+from uploaderd.beneath import FINGERPRINT_REACH, open_beneath
 from uploaderd.errors import Fault, FileChanged, FileFault, FileVanished, SourceMissing
 from uploaderd.model import FailureClass
-from uploaderd.reader import WINDOW, OpenRecording, open_beneath
+from uploaderd.reader import WINDOW, OpenRecording
 
 NAME = b"cam1/day/a.mp4"
 
@@ -411,7 +412,7 @@ async def test_close_waits_for_reads_and_can_be_repeated(source: Path) -> None:
 # --- fingerprint -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, 100, reader.FINGERPRINT_REACH, reader.FINGERPRINT_REACH + 1, 32 * 1024])
+@pytest.mark.parametrize("size", [1, 100, FINGERPRINT_REACH, FINGERPRINT_REACH + 1, 32 * 1024])
 def test_the_fingerprint_of_a_small_file_covers_all_of_it(tmp_path: Path, size: int) -> None:
     content = bytearray(os.urandom(size))
     seen = set()
@@ -444,7 +445,7 @@ def test_the_fingerprint_covers_head_tail_and_size(tmp_path: Path) -> None:
 
 def _fingerprint(path: Path) -> bytes:
     with path.open("rb") as file:
-        return reader.fingerprint(file.fileno(), os.fstat(file.fileno()).st_size)
+        return beneath.fingerprint(file.fileno(), os.fstat(file.fileno()).st_size)
 
 
 @pytest.mark.parametrize("size", [6, reader.WINDOW, reader.WINDOW + 1, reader.HELD])

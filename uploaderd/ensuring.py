@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from uploaderd.beneath import identity_of
 from uploaderd.ledger import connect_readonly
 from uploaderd.ledger.intake import at_inode, at_path
 from uploaderd.ledger.reading import unreadable
 from uploaderd.model import FileIdentity, RecordingState
-from uploaderd.reader import identity_of
 from uploaderd.settling import Settling
 from uploaderd.walk import Tally, below_links, walk
 

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from uploaderd import containers
+from uploaderd.beneath import fingerprint, folder_beneath, identity_of, open_beneath
 from uploaderd.clock import Clock
 from uploaderd.config import Source
 from uploaderd.errors import Fault, FileFault, FileVanished, LocalFault, SourceMissing
 from uploaderd.markers import ABANDONED, Markers, Word
 from uploaderd.model import FileIdentity, FinishedBy, Milliseconds
 from uploaderd.mounts import Mount, mount_of
-from uploaderd.reader import fingerprint, folder_beneath, identity_of, open_beneath
 
 LOOK_AGAIN: Final = 0.2
 """Seconds until a file that somebody still writes is looked at again: nothing is reported on close, and

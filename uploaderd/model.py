@@ -143,7 +143,7 @@ class Gate(StrEnum):
 class FileIdentity:
     """What tells one file from another without reading all of it.
 
-    `fingerprint` covers size, head and tail of the content (see `reader.fingerprint`); it is empty
+    `fingerprint` covers size, head and tail of the content (see `beneath.fingerprint`); it is empty
     until somebody read the file.
     """
 

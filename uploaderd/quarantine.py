@@ -13,13 +13,13 @@ import stat
 from collections.abc import Collection, Iterator
 from typing import Final
 
+from uploaderd.beneath import fingerprint, folder_beneath, identity_of, open_in
 from uploaderd.errors import FileVanished, UploaderdError
 from uploaderd.finished import give_lease_back, lease_waited_for, take_lease
 from uploaderd.markers import DONE
 from uploaderd.model import FileIdentity
 from uploaderd.mounts import Mount, mount_of
 from uploaderd.patterns import OWN
-from uploaderd.reader import fingerprint, folder_beneath, identity_of, open_in
 from uploaderd.renaming import FLAG_UNKNOWN, rename_without_replacing
 
 _PREFIX: Final = OWN + b"-"
@@ -84,7 +84,7 @@ class Leaving:
         """Open the file and its folder.
 
         Raises:
-            FileVanished, FileFault, SourceMissing: as `reader.open_beneath`.
+            FileVanished, FileFault, SourceMissing: as `beneath.open_beneath`.
             OSError: the disk or mount failed.
         """
         self._folder = folder_beneath(self._root, self._path)

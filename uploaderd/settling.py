@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 
+from uploaderd.beneath import identity_of
 from uploaderd.candidates import Candidate, Candidates
 from uploaderd.clock import Clock, wait_for
 from uploaderd.errors import FileFault, FileVanished, LedgerBroken, LedgerError, UploaderdError
@@ -19,7 +20,6 @@ from uploaderd.keys import text_of
 from uploaderd.ledger.identity import Settled
 from uploaderd.logs.setup import get_logger
 from uploaderd.model import FileIdentity, FinishedBy, FoundBy
-from uploaderd.reader import identity_of
 
 log = get_logger(__name__)
 Look = Verdict | UploaderdError | OSError

@@ -22,9 +22,9 @@ import pytest
 from tests.cleanup.conftest import Yard
 from tests.cleanup.recorder import ACTIONS
 from tests.kill.figures import Record
+from uploaderd.beneath import identity_of
 from uploaderd.errors import FileVanished
 from uploaderd.quarantine import Doubt, Leaving, name_aside
-from uploaderd.reader import identity_of
 
 TRIES = int(os.environ.get("TESTS_RACES", "200"))
 CONTENT = b"what was sent " * 10

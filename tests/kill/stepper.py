@@ -24,7 +24,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from tests.contract.acts import opened
 from tests.pool.conftest import LeapingClock
-from uploaderd import finished, reader
+from uploaderd import beneath, finished
 from uploaderd.attempts import Surroundings
 from uploaderd.ledger import Ledger, Transaction, intake, leftovers, read, work
 from uploaderd.model import Claim, FinishedBy, FoundBy, OnConflict, OnNewVersion
@@ -216,10 +216,10 @@ async def carry_out(order: Order, steps: Steps) -> None:
 
 
 def recording(order: Order, source: int, provider: int, ledger: Ledger) -> intake.NewRecording:
-    fd = reader.open_beneath(os.fsencode(order.source), os.fsencode(order.name))
+    fd = beneath.open_beneath(os.fsencode(order.source), os.fsencode(order.name))
     try:
         status = os.fstat(fd)
-        identity = reader.identity_of(status, reader.fingerprint(fd, status.st_size))
+        identity = beneath.identity_of(status, beneath.fingerprint(fd, status.st_size))
     finally:
         os.close(fd)
     upload = intake.NewUpload(provider, order.key, required=True)

@@ -18,7 +18,7 @@ from tests.contract.place import Place
 from tests.kill.figures import Record
 from tests.pool.conftest import LeapingClock, WatchedLedger, content_of
 from tests.strict import StrictServer
-from uploaderd import finished, reader
+from uploaderd import beneath, finished
 from uploaderd.attempts import Surroundings
 from uploaderd.ledger import Ledger, Transaction, intake, read
 from uploaderd.model import Claim, FinishedBy, FoundBy, OnConflict, OnNewVersion
@@ -54,10 +54,10 @@ class Site:
         await self.ledger.run(intake.enqueue, found)
 
     def _recording(self, source: int, name: str) -> intake.NewRecording:
-        fd = reader.open_beneath(os.fsencode(self.source), os.fsencode(name))
+        fd = beneath.open_beneath(os.fsencode(self.source), os.fsencode(name))
         try:
             status = os.fstat(fd)
-            identity = reader.identity_of(status, reader.fingerprint(fd, status.st_size))
+            identity = beneath.identity_of(status, beneath.fingerprint(fd, status.st_size))
         finally:
             os.close(fd)
         uploads = tuple(intake.NewUpload(id_, name, required=True) for id_ in self.providers.values())

@@ -28,7 +28,7 @@ from tests.kill import figures
 from tests.kill.cloud import LIMITS, PART_SIZE, Call, Client, Cloud, Failing
 from tests.kill.death import KilledError, Life, MortalLedger
 from tests.pool.conftest import LeapingClock
-from uploaderd import finished, reader
+from uploaderd import beneath, finished
 from uploaderd.attempts import Surroundings
 from uploaderd.config import Config
 from uploaderd.intake import Finished, Intake, IntakeProvider
@@ -248,10 +248,10 @@ class Guarantees(RuleBasedStateMachine):
         found, contents = [], {}
         for file in sorted(self.source.rglob("*.mp4")):
             path = os.fsencode(file.relative_to(self.source))
-            fd = reader.open_beneath(os.fsencode(self.source), path)
+            fd = beneath.open_beneath(os.fsencode(self.source), path)
             try:
                 status = os.fstat(fd)
-                identity = reader.identity_of(status, reader.fingerprint(fd, status.st_size))
+                identity = beneath.identity_of(status, beneath.fingerprint(fd, status.st_size))
             finally:
                 os.close(fd)
             contents[path] = file.read_bytes()

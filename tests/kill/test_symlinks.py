@@ -14,8 +14,8 @@ from typing import Final
 import pytest
 
 from tests.kill.figures import Record
+from uploaderd.beneath import open_beneath
 from uploaderd.errors import Fault, FileVanished
-from uploaderd.reader import open_beneath
 
 TRIES: Final = 10_000
 

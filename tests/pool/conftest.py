@@ -18,7 +18,7 @@ import pytest
 from tests.contract.acts import opened
 from tests.contract.conftest import all_backends
 from tests.contract.place import Backend, Place
-from uploaderd import finished, reader
+from uploaderd import beneath, finished
 from uploaderd.attempts import Surroundings
 from uploaderd.clock import Clock
 from uploaderd.ledger import Ledger, Transaction, intake, read, work
@@ -120,10 +120,10 @@ class Rig:
         """Queue the file of that name, written first if content is given; the recording's row."""
         if content is not None:
             self.write(name, content)
-        fd = reader.open_beneath(os.fsencode(self.folder), os.fsencode(name))
+        fd = beneath.open_beneath(os.fsencode(self.folder), os.fsencode(name))
         try:
             status = os.fstat(fd)
-            identity = reader.identity_of(status, reader.fingerprint(fd, status.st_size))
+            identity = beneath.identity_of(status, beneath.fingerprint(fd, status.st_size))
         finally:
             os.close(fd)
         return await self.ledger.run(

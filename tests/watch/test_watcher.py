@@ -18,7 +18,7 @@ import pytest
 
 from tests.needs import lacking
 from tests.watch.conftest import QUIET, Site, until
-from uploaderd import finished, reader
+from uploaderd import beneath, finished
 from uploaderd.clock import SystemClock
 from uploaderd.errors import LocalFault, SourceMissing
 from uploaderd.finished import Verdict
@@ -472,7 +472,7 @@ async def test_a_file_that_cannot_be_read_is_held_until_it_can(
     def open_beneath(root: bytes, path: bytes) -> int:
         if path in broken:
             raise LocalFault("reading it failed: Input/output error", code="EIO")
-        return reader.open_beneath(root, path)
+        return beneath.open_beneath(root, path)
 
     monkeypatch.setattr(finished, "open_beneath", open_beneath)
     await site.open({"cameras": {"sweep_every": "1s"}})
