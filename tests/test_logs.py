@@ -388,7 +388,9 @@ def test_a_logger_that_was_used_follows_a_reload() -> None:
     log = get_logger("uploaderd")
     configure(stream=before)
     log.info("one")
+    handlers = list(logging.getLogger().handlers)
     configure(stream=after, form="console")
+    assert logging.getLogger().handlers == handlers, "at no moment is there none"
     log.info("two")
     assert json.loads(before.getvalue())["event"] == "one"
     assert after.getvalue().count("two") == 1

@@ -34,7 +34,7 @@ from uploaderd.provider import Signs
 from uploaderd.providers import azure_wire as wire
 from uploaderd.providers.azure import Azure, SigningAzure, connect
 from uploaderd.providers.azure_login import Login, log_in
-from uploaderd.reader import OpenRecording
+from uploaderd.reader import HELD, OpenRecording
 
 CONTAINER = "recordings"
 KEY = "cam1/a b+ü.mp4"
@@ -447,7 +447,7 @@ async def test_what_the_file_says_is_not_taken_for_the_networks_fault(
     azure: Azure, tmp_path: Path, step: str
 ) -> None:
     path = tmp_path / "b.mp4"
-    path.write_bytes(bytes(2 * PART))
+    path.write_bytes(bytes(HELD + 1))  # more than is kept in memory from here on
     async with await OpenRecording.open(bytes(tmp_path), b"b.mp4") as recording:
         body = recording.body(0, recording.size, md5=True)
         await body.digest()

@@ -70,13 +70,13 @@ def test_only_first_looks_count() -> None:
 
 
 def test_a_trial_is_due_once_after_many_free_keys() -> None:
-    assert not after(*[True] * (TRIAL - 1)).trial_due(1000)
+    assert not after(*[True] * (TRIAL - 1)).begin_trial(1000)
     vacancy = after(*[True] * TRIAL)
-    assert not vacancy.trial_due(LARGEST_TRIAL + 1)
-    assert vacancy.trial_due(LARGEST_TRIAL)
-    assert not vacancy.trial_due(1000), "one at a time"
-    vacancy.tried(answered=True)
-    assert not vacancy.trial_due(1000)
+    assert not vacancy.begin_trial(LARGEST_TRIAL + 1)
+    assert vacancy.begin_trial(LARGEST_TRIAL)
+    assert not vacancy.begin_trial(1000), "one at a time"
+    vacancy.tried(settled=True)
+    assert not vacancy.begin_trial(1000)
 
 
 def test_without_an_answer_trials_become_rarer() -> None:
@@ -84,7 +84,7 @@ def test_without_an_answer_trials_become_rarer() -> None:
     due = []
     for number in range(1, 9 * TRIAL):
         vacancy.found(FRESH, free=True)
-        if vacancy.trial_due(1000):
+        if vacancy.begin_trial(1000):
             due.append(number)
-            vacancy.tried(answered=False)
+            vacancy.tried(settled=False)
     assert due == [TRIAL, 2 * TRIAL, 4 * TRIAL, 8 * TRIAL]

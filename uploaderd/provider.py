@@ -189,11 +189,18 @@ class Strays(Protocol):
 class Guards(Protocol):
     """A provider that may guard its keys (`Limits.guards_keys`), which has to be seen."""
 
-    async def write_over(self, spec: ObjectSpec, content: bytes) -> bool:
+    @property
+    def may_be_tried(self) -> bool:
+        """Whether a trial could show it, and could do no harm."""
+        ...
+
+    async def write_over(self, spec: ObjectSpec, content: bytes) -> None:
         """Write the object that is there once more, in a way that no store should carry out.
 
-        Returns:
-            Whether the answer will not be another next time; `limits` has learned from it.
+        `limits` learns from it.
+
+        Raises:
+            Fault: there was no answer to the question; another time there may be.
         """
         ...
 

@@ -254,10 +254,12 @@ class Body:
     async def digest(self) -> Checksum:
         """Checksum of the range before it is sent: read once, remembered.
 
-        Of a range of at most `HELD` bytes the content is as well, until it is sent: it is read once in all.
+        Of a range of at most `HELD` bytes the content is as well, until it is sent: it is read once in all,
+        unless it has to be sent in smaller windows.
         """
         if self._digest is None:
-            held = [window async for window in self._windows(None, WINDOW) if self._size <= HELD]
+            keeps = self._size <= HELD and min(self._size, WINDOW) <= self._window
+            held = [window async for window in self._windows(None, WINDOW) if keeps]
             self._digest, self._held = self.checksum, held
         return self._digest
 

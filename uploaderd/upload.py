@@ -140,13 +140,7 @@ class Upload:
             unlooked = asks and self._conditions.vacancy.likely(self._claim)
             if not unlooked and (outcome := await self._look_first(file)) is not None:
                 return await self._found(outcome)
-            try:
-                return await self._write(file, part_size)
-            except Fault:
-                if unlooked:
-                    # Perhaps for what is there: what refuses a body on its way may not be heard.
-                    self._conditions.vacancy.found(self._claim, free=False)
-                raise
+            return await self._write(file, part_size)
 
     async def look(self) -> Outcome | None:
         """Only see whether the copy is there already; None if it is not. Nothing is sent.
@@ -188,8 +182,8 @@ class Upload:
         """Ask what is at the key. Settles conflicts; returns an outcome if the copy is there already."""
         for _ in range(SESSIONS):
             found = await self._witness.stat(self._spec.key)
-            self._conditions.vacancy.found(self._claim, free=found is None)
             if found is None:
+                self._conditions.vacancy.found(self._claim, free=True)
                 return None
             if found.token == self._claim.token:
                 if (outcome := await self._there(found, await self._digest(file))) is not None:
@@ -197,6 +191,7 @@ class Upload:
                 # Ours, but not this content: an interrupted write without a session. It is written over.
                 self._spec = replace(self._spec, replaces=found.revision)
                 return None
+            self._conditions.vacancy.found(self._claim, free=False)
             if self._spec.replaces is not None and self._spec.replaces == found.revision:
                 return None
             if (outcome := await self._resolve(file, found)) is not None:
@@ -286,10 +281,13 @@ class Upload:
                 if in_parts and fault.code == DEADLINE and not moved:
                     # None of the parts got through in time, nor will they: a new session has smaller ones.
                     await self._book.abandon()
+                if not in_parts and fault.http_status is None:
+                    # Perhaps for what is at the key: what refuses a body on its way may not be heard.
+                    self._conditions.vacancy.found(self._claim, free=False)
                 raise
             content = await self._digest(file)
-            judged = not (in_parts or self._witness.blind)
-            if judged and guarding.is_due(self._provider, file.size, self._conditions):
+            seen = not (in_parts or self._witness.blind)
+            if seen and guarding.begins(self._provider, file.size, self._conditions):
                 await guarding.see(self._provider, self._spec, content, file, self._book, self._conditions)
             return await self._prove(content, written)
         raise Fault("the provider loses every session that is begun", code="sessions-lost")

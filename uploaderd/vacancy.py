@@ -43,16 +43,16 @@ class Vacancy:
         """Whether an upload may begin on the chance that its key is free. Nothing of its own is there yet."""
         return _fresh(claim) and claim.identity.size <= LARGEST and self._row >= ROW
 
-    def trial_due(self, size: int) -> bool:
-        """Whether to try now, with an object of so many bytes. `tried` must follow; none is due before."""
+    def begin_trial(self, size: int) -> bool:
+        """Whether to try now, with an object of so many bytes. `tried` must follow; none begins before."""
         if self._trial is None or self._row < self._trial or size > LARGEST_TRIAL:
             return False
         self._trial = None
         return True
 
-    def tried(self, *, answered: bool) -> None:
-        """The trial came to its end. Without an answer there is another, later and later."""
-        if not answered:
+    def tried(self, *, settled: bool) -> None:
+        """The trial came to its end. Unless it settled the matter there may be another, later and later."""
+        if not settled:
             self._trial = 2 * max(self._row, TRIAL)
 
 

@@ -279,6 +279,24 @@ async def test_a_store_is_seen_to_guard_its_keys_once(rig: Rig, strict: StrictSe
 
 
 @pytest.mark.at("s3")
+async def test_after_an_outage_it_has_to_be_seen_again(rig: Rig, strict: StrictServer) -> None:
+    """Another store may answer at the address by then."""
+    providers: list[Provider] = []
+    rig.tuned = providers.append
+    async with rig.working() as pool:
+        await warmed_up(rig, pool)
+        (provider,) = providers
+        guarded = [provider.limits.guards_keys]
+        await provider.probe()  # as is done to a provider that was down
+        guarded.append(provider.limits.guards_keys)
+        assert guarded == [True, False]
+        strict.log.clear()
+        await sent(rig, pool, [f"more-{number}.mp4" for number in range(4 * ROW)])
+        assert asked(strict, "cams/more-0.mp4")[0] == "HeadObject"
+    assert [trial.status for trial in trials(strict)] == [412]
+
+
+@pytest.mark.at("s3")
 @pytest.mark.parametrize("more", [(), ("ignores-md5",)], ids=["checks MD5", "checks its own checksums"])
 async def test_a_store_that_ignores_the_condition_is_asked_first_for_good(
     rig: Rig, strict: StrictServer, more: Sequence[str]
@@ -347,16 +365,24 @@ async def test_of_a_file_that_changed_nothing_is_sent_again(rig: Rig, strict: St
 
 
 @pytest.mark.at("s3")
-async def test_a_trial_without_an_answer_is_made_again_later(rig: Rig, strict: StrictServer) -> None:
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(503, "SlowDown"), (409, "ConditionalRequestConflict"), (403, "ExpiredToken"), (529, "")],
+)
+async def test_a_trial_without_an_answer_is_made_again_later(
+    rig: Rig, strict: StrictServer, status: int, code: str
+) -> None:
     strict.log.clear()
-    with strict.faults.expected(Fault(Kind.STATUS, operation="PutObject", skip=ROW, status=503)):
+    with strict.faults.expected(
+        Fault(Kind.STATUS, operation="PutObject", skip=ROW, status=status, code=code)
+    ):
         async with rig.working() as pool:
             for number in range(ROW):  # one by one: the next write is the trial
                 await sent(rig, pool, [f"early-{number}.mp4"])
-            assert [trial.status for trial in trials(strict)] == [503]
+            assert [trial.status for trial in trials(strict)] == [status]
             await sent(rig, pool, [f"more-{number}.mp4" for number in range(ROW)])
             (key,) = await sent(rig, pool, ["a.mp4"])
-    assert [trial.status for trial in trials(strict)] == [503, 412]
+    assert [trial.status for trial in trials(strict)] == [status, 412]
     assert asked(strict, key) == ["PutObject", "HeadObject"]
 
 
@@ -406,3 +432,6 @@ async def test_what_is_locked_is_never_written_over(rig: Rig, strict: StrictServ
     async with rig.working(**locked_bucket(rig, strict)) as pool:
         await warmed_up(rig, pool)
     assert trials(strict) == []
+    for recording in range(1, ENOUGH + 1):
+        (upload,) = (await rig.row(recording)).uploads.values()
+        assert upload.bytes_sent == 1000

@@ -66,9 +66,9 @@ def configure(
 
     rendering = _rendering(form, colours=stream.isatty() and not os.environ.get("NO_COLOR"))
     root = logging.getLogger()
-    for old in _handlers():
-        root.removeHandler(old)
-    root.addHandler(_Handler(stream, rendering))
+    for handler in _handlers() or [_Handler()]:
+        handler.take(stream, rendering)
+        root.addHandler(handler)
     root.setLevel(_number(libraries))
     for name in _levelled - numbers.keys():
         logging.getLogger(name).setLevel(logging.NOTSET)
@@ -167,30 +167,35 @@ class _Handler(logging.StreamHandler[TextIO]):
     The standard handler prints message and arguments, unmasked, when formatting fails.
     """
 
-    def __init__(self, stream: TextIO, rendering: Sequence[Processor]) -> None:
-        super().__init__(stream)
-        self._rendering = rendering
+    def __init__(self) -> None:
+        super().__init__()
+        self._rendering: Sequence[Processor] = ()
+
+    def take(self, stream: TextIO, rendering: Sequence[Processor]) -> None:
+        """Write there, in that form, from the next line on; no line is lost between."""
         without_its_own = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-        self.setFormatter(
-            structlog.stdlib.ProcessorFormatter(
-                foreign_pre_chain=_COMMON, processors=[without_its_own, *rendering]
-            )
+        formatter = structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_COMMON, processors=[without_its_own, *rendering]
         )
+        self.acquire()
+        try:
+            self.stream, self._rendering, self.formatter = stream, rendering, formatter
+        finally:
+            self.release()
 
     def show(self, logger: WrappedLogger, method: str, line: EventDict) -> None:
         """Write a line that is no record of the standard library's."""
+        self.acquire()  # for its time stamp, too: lines stand in the order of theirs
         try:
             shown: Any = line
             for processor in self._rendering:
                 shown = processor(logger, method, shown)
-            self.acquire()
-            try:
-                self.stream.write(shown + self.terminator)
-                self.flush()
-            finally:
-                self.release()
+            self.stream.write(shown + self.terminator)
+            self.flush()
         except Exception:  # noqa: BLE001 - no line is worth what it tells of
             self._unwritten(logger.name)
+        finally:
+            self.release()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         self._unwritten(record.name)

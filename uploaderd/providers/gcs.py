@@ -104,7 +104,7 @@ class Gcs:
     async def put(self, spec: ObjectSpec, body: Body) -> ObjectInfo:
         _check_key(spec.key)
         act = f"writing {spec.key!r}"
-        # The checksum goes before the content: the body is read twice, the second time from the page cache.
+        # The checksum goes before the content: a body that is not kept (`reader.HELD`) is read twice.
         crc32c = b64_crc32c((await body.digest()).crc32c)
         resource = {**resource_of(spec, self._config.storage_class), "crc32c": crc32c}
         boundary = secrets.token_hex(16)

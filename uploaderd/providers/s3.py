@@ -26,7 +26,7 @@ from uploaderd.errors import CannotLook, Corrupted, Fault, KeyTaken, SessionGone
 from uploaderd.model import Checksum, FailureClass, HeldPart, ObjectInfo, ObjectSpec, Part, Session
 from uploaderd.provider import Body, Limits, Rules
 from uploaderd.providers import bounds, s3_guard, s3_lock, s3_rules, s3_strays
-from uploaderd.providers.s3_body import Sending, md5_of, read_of, wire_form
+from uploaderd.providers.s3_body import Sending, checksum_of_sent, md5_of, wire_form
 from uploaderd.providers.s3_checksum import (
     Algorithm,
     Manners,
@@ -172,7 +172,7 @@ class S3:
                     code=code_of(error),
                     http_status=status_of(error),
                 ) from error
-        sent = await read_of(sending, body, act)
+        sent = await checksum_of_sent(sending, body, act)
         if algorithm.whole and lean and algorithm.told(reply) is None and not self._amazon:
             self._manners.checksum_with_part = True
         checked = compared(algorithm, sent, reply, asked.get("ContentMD5"), act)
@@ -222,7 +222,7 @@ class S3:
             return await self._direct.ask("PutObject", "PUT", spec.key, members, body=wire_form(sending))
 
         way, reply = await self._make_visible("put", spec, act, write, sending)
-        sent = await read_of(sending, body, act)
+        sent = await checksum_of_sent(sending, body, act)
         algorithm, md5 = way.algorithm, tried.get("ContentMD5")
         if algorithm.whole and algorithm.told(reply) is None:
             algorithm = self._manners.without_checksum("put")
@@ -231,19 +231,23 @@ class S3:
         compared(algorithm, sent, reply, md5, act)
         return self._unlooked(written(spec.key, sent.size, spec.token, reply))
 
-    async def write_over(self, spec: ObjectSpec, content: bytes) -> bool:
+    @property
+    def may_be_tried(self) -> bool:
+        # What checks no content of its own might store another, and what is locked stays for ever.
         way = self._manners.way("put")
-        if self._locks or not way.conditional:
-            return True
-        members = described(spec, self._config) | s3_guard.on_trial(way.algorithm, content)
+        return way.conditional and way.algorithm.whole and not self._locks
+
+    async def write_over(self, spec: ObjectSpec, content: bytes) -> None:
+        trial = s3_guard.on_trial(self._manners.way("put").algorithm, content)
+        members = described(spec, self._config) | trial
         try:
             with self._trying(f"seeing whether {self.target} guards its keys"):
                 await self._direct.ask("PutObject", "PUT", spec.key, members, body=content)
         except KeyTaken:
             self._guards_keys = True
         except Fault as refusal:
-            return s3_guard.settles(refusal)
-        return True
+            if not s3_guard.settles(refusal):
+                raise
 
     async def abort(self, session: Session) -> bool:
         _, upload = opened_as(session)
@@ -335,6 +339,7 @@ class S3:
         return url, float(seconds)
 
     async def probe(self) -> None:
+        self._guards_keys = self._amazon  # after an outage another store may answer there
         await self._endpoint.probe()
 
     async def aclose(self) -> None:

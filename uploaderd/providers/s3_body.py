@@ -91,7 +91,7 @@ def wire_form(sending: Sending) -> Sending | bytes:
     return sending if len(sending) else b""
 
 
-async def read_of(sending: Sending, body: Body, act: str) -> Checksum:
+async def checksum_of_sent(sending: Sending, body: Body, act: str) -> Checksum:
     """Checksum of what was sent, as it was read for that.
 
     Raises:

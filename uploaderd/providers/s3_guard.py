@@ -10,22 +10,17 @@ of them writes, and then the same bytes to the same place.
 from __future__ import annotations
 
 from uploaderd import checksum
-from uploaderd.errors import Fault
-from uploaderd.model import FailureClass
+from uploaderd.errors import Corrupted, Fault
 from uploaderd.providers.s3_checksum import Algorithm
-
-_PASSING = frozenset({429, 500, 502, 503, 504})
 
 
 def on_trial(algorithm: Algorithm, content: bytes) -> dict[str, str]:
     """The condition, and checksums that are not the content's, as members of a PutObject."""
     another = checksum.of(content + b"another")
     # No content is known that has this MD5.
-    wrong = {"IfNoneMatch": "*", "ContentMD5": "AAAAAAAAAAAAAAAAAAAAAA=="}
-    return (algorithm.asked(another) if algorithm.whole else {}) | wrong
+    return algorithm.asked(another) | {"IfNoneMatch": "*", "ContentMD5": "AAAAAAAAAAAAAAAAAAAAAA=="}
 
 
 def settles(refusal: Fault) -> bool:
     """Whether the store would refuse it like that another time, too."""
-    passing = refusal.http_status is None or refusal.http_status in _PASSING
-    return not (refusal.failure is FailureClass.TRANSIENT and passing)
+    return isinstance(refusal, Corrupted) or refusal.http_status in (400, 405, 411, 501)
